@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +37,13 @@ def foreign_python() -> Path:
 
 
 @pytest.fixture(scope="module")
-def start_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], SandboxControl]]:
+def start_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., SandboxControl]]:
     """Start sandboxes that end with the module; TDA and Schwab name their real host in Location, as clients want it."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start() -> SandboxControl:
+    def start(*more: str) -> SandboxControl:
         home = tmp_path_factory.mktemp("sandbox")
-        options = ("--home", str(home), "--ports-any", "--literal-location")
+        options = ("--home", str(home), "--ports-any", "--literal-location", *more)
         command = [sys.executable, "-m", "worker.sandbox.server", *options]
         started.append(subprocess.Popen(command, cwd=HERE.parents[1], env=clean_environment()))
         return SandboxControl.at(home)
@@ -56,11 +56,11 @@ def start_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
 
 
 @pytest.fixture(scope="module")
-def drive(start_sandbox: Callable[[], SandboxControl]) -> Callable[..., Story]:
+def drive(start_sandbox: Callable[..., SandboxControl]) -> Callable[..., Story]:
     """Run a driver against a fresh sandbox and return what it saw."""
 
-    def run(script: str, *arguments: str, python: Path | str = sys.executable) -> Story:
-        control = start_sandbox()
+    def run(script: str, *arguments: str, python: Path | str = sys.executable, sandbox: Sequence[str] = ()) -> Story:
+        control = start_sandbox(*sandbox)
         command = [str(python), str(HERE / script), json.dumps(control.ports()), *arguments]
         done = subprocess.run(
             command,

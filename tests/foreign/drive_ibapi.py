@@ -370,4 +370,5 @@ def rarer_kinds(app: App, seen: dict[str, Any], first: int) -> None:
     eventually(lambda: all(app.last(n) == "Cancelled" for n in numbers.values()), "all are canceled again")
 
 
-main()
+if __name__ == "__main__":
+    main()

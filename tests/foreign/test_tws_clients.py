@@ -251,3 +251,27 @@ def test_the_client_rests_the_rarer_kinds(popular: Story) -> None:
         "adaptive": ["LMT", "DAY"],
     }  # fmt: skip
     assert popular["algo"] == ["Adaptive", "Patient"]
+
+
+# -- SEVERAL ACCOUNTS BEHIND ONE LOGIN --
+
+
+def test_the_official_client_sees_two_accounts_and_mixes_none(
+    drive: Callable[..., Story], foreign_python: Path
+) -> None:
+    usual, other = "DU1000001", "DU1000002"
+    story = drive(
+        "drive_ibapi_accounts.py", python=foreign_python, sandbox=(f"--accounts=ibkr={usual},{other}", "--doors=ibkr")
+    )
+    first = story["first"]
+    assert story["accounts"] == f"{usual},{other},"
+    assert story["refused"] == [
+        [-1, 321, "The account code is required for this operation."],
+        [first, 321, "You must specify an account."],
+        [first + 1, 321, "Invalid account code 'DU9'."],
+    ]
+    assert story["values_of"] == story["portfolio_of"] == story["executions_of"] == [other]
+    assert story["positions"] == [[other, "AAPL", "4"]]
+    assert story["summary_of"] == [usual, other]
+    assert story["open_in"] == usual
+    assert sorted((one["account"], one["state"]) for one in story.orders("ibkr")) == [(usual, "new"), (other, "filled")]
