@@ -39,7 +39,7 @@ IB = [IbInsyncDesk, IbAsyncDesk]
 _SYMBOLS = (f"SIM{number:03d}" for number in count(100))
 
 
-class Login:
+class AccountsDesk:
     """One login with the accounts `ira` (the usual one) and `main`, and the worker that trades them."""
 
     def __init__(self, desk: Any, client: OrderClient) -> None:
@@ -101,7 +101,7 @@ def made(desk: Any, **settings: Any) -> Any:
 
 
 @pytest.fixture(scope="module", params=[*IB, SchwabDesk, TdaDesk], ids=lambda kind: kind.name)
-def login(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Login]:
+def login(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AccountsDesk]:
     home = tmp_path_factory.mktemp("accounts")
 
     class TwoAccounts(request.param):  # type: ignore[misc,name-defined]
@@ -115,7 +115,7 @@ def login(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         with rehearsal(
             home / "record", made(desk), brokers={name: table}, routing={"route": [f"{name}:ira"]}, timing=TIMING
         ) as client:
-            found = Login(desk, client)
+            found = AccountsDesk(desk, client)
             yield found
             found.outside.disconnect()
 
@@ -125,7 +125,7 @@ def symbol() -> str:
     return next(_SYMBOLS)
 
 
-def test_each_account_has_its_orders_positions_fills_and_money(login: Login, symbol: str) -> None:
+def test_each_account_has_its_orders_positions_fills_and_money(login: AccountsDesk, symbol: str) -> None:
     for account, size in (("ira", 3), ("main", 5)):
         login.until(login.submit(account, symbol, size), "filled")
     assert sorted(login.places(symbol, "quantity")) == [("ira", 3), ("main", 5)]
@@ -139,7 +139,7 @@ def test_each_account_has_its_orders_positions_fills_and_money(login: Login, sym
     assert sorted((one.account, one.quantity) for one in fills if one.symbol == symbol) == [("ira", 3), ("main", 5)]
 
 
-def test_an_order_is_changed_and_canceled_in_its_own_account(login: Login, symbol: str) -> None:
+def test_an_order_is_changed_and_canceled_in_its_own_account(login: AccountsDesk, symbol: str) -> None:
     theirs, ours = login.rests("ira", symbol), login.rests("main", symbol)
     ours.replace(quantity=4)
     assert eventually(lambda: ("main", Decimal(4), "new") in login.places(symbol, "quantity", "state"))
@@ -150,7 +150,7 @@ def test_an_order_is_changed_and_canceled_in_its_own_account(login: Login, symbo
     assert theirs.refresh().status == "accepted"
 
 
-def test_what_is_held_in_one_account_is_not_sold_in_another(login: Login, symbol: str) -> None:
+def test_what_is_held_in_one_account_is_not_sold_in_another(login: AccountsDesk, symbol: str) -> None:
     login.until(login.submit("main", symbol, 5), "filled")
     refused = login.until(login.submit("ira", symbol, 5, side="sell"), "denied")
     assert f"{login.name}:main" in str(refused.reason)
@@ -159,7 +159,7 @@ def test_what_is_held_in_one_account_is_not_sold_in_another(login: Login, symbol
 
 
 @pytest.mark.parametrize("login", IB, ids=lambda kind: kind.name, indirect=True)
-def test_a_lost_answer_is_found_in_its_own_account(login: Login, symbol: str) -> None:
+def test_a_lost_answer_is_found_in_its_own_account(login: AccountsDesk, symbol: str) -> None:
     login.entered_outside("ira", symbol, "elsewhere", quantity=3)
     login.desk.fault("accept_drop", symbol=symbol)
     found = login.rests("main", symbol)
@@ -167,7 +167,7 @@ def test_a_lost_answer_is_found_in_its_own_account(login: Login, symbol: str) ->
     assert sorted(login.places(symbol)) == [("ira",), ("main",)]
 
 
-def test_an_order_with_the_same_id_and_terms_in_another_account_is_never_ours(login: Login, symbol: str) -> None:
+def test_an_order_with_the_same_id_and_terms_in_another_account_is_never_ours(login: AccountsDesk, symbol: str) -> None:
     login.desk.fault("hang", symbol=symbol)
     lost = login.submit("main", symbol, order_type="limit", limit_price="1", time_in_force="gtc")
     eventually(lambda: login.attempts(lost) and login.attempts(lost)[-1]["outcome"] == "unknown")
@@ -181,7 +181,7 @@ def test_an_order_with_the_same_id_and_terms_in_another_account_is_never_ours(lo
     resolve(login.client, lost.client_order_id, adopt=None, by="a test")
 
 
-def test_an_order_is_looked_for_in_its_account_alone(login: Login, symbol: str) -> None:
+def test_an_order_is_looked_for_in_its_account_alone(login: AccountsDesk, symbol: str) -> None:
     wanted = order(symbol, account="ira", order_type="limit", limit_price="1", quantity=3)
     login.outside.place_order(ticket(wanted))
     seen = login.outside.find_order(ref(wanted.model_copy(update={"account": "main"})))
@@ -193,7 +193,7 @@ def test_an_order_is_looked_for_in_its_account_alone(login: Login, symbol: str) 
     assert eventually(lambda: sorted(login.places(symbol, "state")) == [("ira", "new"), ("main", "canceled")])
 
 
-def test_a_fallback_goes_from_one_account_to_another_of_the_login(login: Login, symbol: str) -> None:
+def test_a_fallback_goes_from_one_account_to_another_of_the_login(login: AccountsDesk, symbol: str) -> None:
     login.desk.fault("refuse", symbol=symbol)
     found = login.submit("ira", symbol, route=[f"{login.name}:ira", f"{login.name}:main"])
     row = login.until(found, "filled").row
@@ -204,7 +204,7 @@ def test_a_fallback_goes_from_one_account_to_another_of_the_login(login: Login, 
     assert (row["account"], login.held("ira", symbol), login.held("main", symbol)) == ("main", 0, 3)
 
 
-def test_a_kill_of_an_account_ends_what_is_there_alone(login: Login, symbol: str) -> None:
+def test_a_kill_of_an_account_ends_what_is_there_alone(login: AccountsDesk, symbol: str) -> None:
     ours = {account: login.rests(account, symbol) for account in NUMBERS[login.name]}
     theirs = {account: login.entered_outside(account, symbol, "by-hand", quantity=2) for account in ours}
     past = History(login.client.database)

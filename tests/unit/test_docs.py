@@ -76,7 +76,7 @@ def setting_names() -> Iterator[tuple[str, str, Any]]:
             for key, inner in nested[name].model_fields.items():
                 if key != "tradingview":  # a table of its own: docs/http.md
                     yield f"{name}.{key}", f"CORRO_{name}__{key}".upper(), inner.default
-        elif name not in ("brokers", "risk"):  # docs/brokers.md, docs/risk.md
+        elif name not in ("brokers", "risk", "sandbox"):  # docs/brokers.md, docs/risk.md
             yield name, f"CORRO_{name}".upper(), field.default
 
 
