@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from models.history import History
 from models.record.database import Database
+from tests.small_history import write_small_history
 from tests.unit.trades import MadeTrade, TradeLedger, later
 from tests.unit.words import Put, Run
 
@@ -56,3 +58,29 @@ def test_a_history_without_a_row_is_a_page_too(corro: Run, tmp_path: Path) -> No
     assert "None." in (tmp_path / "report.html").read_text()
     code, _, said = corro("report", "--out", str(tmp_path / "report.pdf"))
     assert (code, ".html" in said) == (2, True)
+
+
+def cells(text: str, heading: str) -> list[list[str]]:
+    """Return the rows of the table below a heading."""
+    table = text.split(f"<h2>{heading}", 1)[1].split("</table>", 1)[0]
+    return [re.findall(r"<td[^>]*>([^<]*)</td>", row) for row in table.split("<tr>")[2:]]
+
+
+def test_every_figure_of_a_small_month_is_the_one_that_was_reckoned_by_hand(database: Database) -> None:
+    write_small_history(database)
+    text = History(database).report("2026-11-01")
+    assert "Worst drawdown -650.00 (-0.65 %) on 2026-11-25, from 100,450.00." in text
+    assert "In sum 100.98 USD after fees, with what is open; worst fall from a peak -10.02." in text
+    assert cells(text, "Profit and loss by strategy") == [
+        ["dip", "40.00", "72.00", "1.00", "0", "USD"], ["mom", "-10.00", "0.00", "0.02", "1", "USD"],
+        ["dip", "0.00", "0.00", "1.50", "0", "CAD"],
+    ]  # fmt: skip
+    assert cells(text, "Orders by broker") == [["alpaca", "4", "3", "1", "0"], ["ibkr", "2", "2", "0", "0"]]
+    assert cells(text, "From asked for") == [["alpaca", "3", "500", "700"], ["ibkr", "2", "550", "800"]]
+    assert [(row[0], row[1], row[4]) for row in cells(text, "Slippage")] == [
+        ("decision", "alpaca", "2.00"), ("decision", "ibkr", "2.00"), ("arrival", "alpaca", "0.20"),
+        ("arrival", "ibkr", "0.40"), ("vwap", "alpaca", "1.00"),
+    ]  # fmt: skip
+    assert cells(text, "What did not get through") == [
+        ["alpaca", "refused", "40310000", "1", "insufficient buying power"]
+    ]
