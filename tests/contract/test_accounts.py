@@ -19,7 +19,7 @@ from models.history import History, v_attempts, v_external_orders, v_fills
 from models.messages import OrderRequest
 from models.reports import Ambiguous, Missing
 from producers.client import OrderClient
-from tests.contract.desks import IbAsyncDesk, IbInsyncDesk, SchwabDesk, TdaDesk
+from tests.contract.desks import IbInsyncDesk, SchwabDesk, TdaDesk
 from tests.contract.suite.desk import eventually, order, ref, ticket
 from worker.brokers.several import SeveralAccounts
 from worker.control.kill import begin
@@ -35,7 +35,7 @@ NUMBERS = {
     "tda": {"ira": "123456789", "main": "123456790"},
 }
 TIMING = {"open_orders_every": 0.2, "positions_every": 0.3, "reconcile": (0.05, 0.2), "deadline": 0.8}
-IB = [IbInsyncDesk, IbAsyncDesk]
+IB = [IbInsyncDesk]
 _SYMBOLS = (f"SIM{number:03d}" for number in count(100))
 
 
