@@ -46,6 +46,7 @@ from models.groups import Membership, membership
 from models.instruments import PLAIN, RULES, Instrument, misfit, read_instrument, told_class, with_full_year
 from models.kinds import EXTRAS, kind_named, wrong_extras, wrong_prices
 from models.legs import PackageLeg, legs_field, wrong_package
+from models.preview_digest import is_same, wrong_terms
 from models.sizes import wrong_size
 from models.vocabulary import AssetClass, OrderType, Side, TimeInForce
 
@@ -125,7 +126,7 @@ class OrderRequest(BaseModel):
         display_quantity: how much of a limit order the book shows at a time.
         hidden: the book shows nothing of it.
         algo: by which of its broker's algorithms it is worked: `{"name": "adaptive", "priority": "patient"}`.
-        preview: `body_hash` of the order that was previewed: an order on other terms than that is refused.
+        preview: digest of the order that was previewed (`models.preview_digest`): on other terms it is refused.
         account: the name of one of several accounts behind a broker's login, where the route does not name one.
 
     Raises:
@@ -172,9 +173,8 @@ class OrderRequest(BaseModel):
             super().__init__(**data)
         except ValidationError as error:
             raise InvalidOrder(explain(error)) from None
-        if self.preview is not None and self.preview != self.body_hash:
-            words = "these are not the terms that were previewed; preview this order, and read what has changed"
-            raise InvalidOrder(f"preview: {words}, was {self.preview!r:.100}")
+        if self.preview is not None and not is_same(self.preview, self.body_hash):
+            raise InvalidOrder(wrong_terms([self], self.preview))
 
     @field_validator("client_order_id")
     @classmethod

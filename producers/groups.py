@@ -8,14 +8,15 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, cast
 
-from models.errors import NotFound
-from models.groups import LEGS, GroupKind, GroupStatus, Membership, exit_side
+from models.errors import InvalidOrder, NotFound
+from models.groups import LEGS, GroupKind, GroupStatus, Membership, exit_side, objection
 from models.messages import OrderRequest
+from models.preview_digest import group_digest, is_same, wrong_terms
 from models.record.group_rows import GroupRow
 from models.record.reading import group_rows
 from models.vocabulary import OrderType, Side
 from producers.handles import Order
-from producers.lookups import LookupClient
+from producers.lookups import LookupClient, PreviewRow
 
 if TYPE_CHECKING:
     from producers.client import OrderClient
@@ -94,6 +95,8 @@ class GroupClient(LookupClient):
         entry: OrderRequest,
         take_profit: Price | OrderRequest,
         stop_loss: Price | tuple[Price, Price] | OrderRequest,
+        *,
+        preview: str | None = None,
     ) -> OrderGroup:
         """Record an entry with two exits, which its broker links: they wake when it is filled, one cancels the other.
 
@@ -101,6 +104,7 @@ class GroupClient(LookupClient):
             entry: the order that opens the position.
             take_profit: the limit price of the exit with profit, or the whole order.
             stop_loss: the stop price of the exit with loss; with its limit price, `("95", "94.5")`; or the whole order.
+            preview: digest of `preview_bracket`: on other terms the group is refused, and the refusal says which.
 
         Returns:
             The group, with the legs `entry`, `take_profit` and `stop_loss`; those made of prices have the ids of the
@@ -109,16 +113,41 @@ class GroupClient(LookupClient):
         Raises:
             As `submit`. A broker that links no orders by itself passes the group on; if none does, it is denied.
         """
-        target = _exit(entry, "take_profit", take_profit)
-        return self._submit(GroupKind.BRACKET, [entry, target, _exit(entry, "stop_loss", stop_loss)])
+        return self._submit(_bracket(entry, take_profit, stop_loss), preview)
 
-    def submit_oco(self, first: OrderRequest, second: OrderRequest) -> OrderGroup:
+    def submit_oco(self, first: OrderRequest, second: OrderRequest, *, preview: str | None = None) -> OrderGroup:
         """Record two orders of which its broker cancels one when the other is filled; returns as `submit_bracket`."""
-        return self._submit(GroupKind.OCO, [first, second])
+        return self._submit(_linked(GroupKind.OCO, [first, second]), preview)
 
-    def submit_oto(self, first: OrderRequest, then: OrderRequest) -> OrderGroup:
+    def submit_oto(self, first: OrderRequest, then: OrderRequest, *, preview: str | None = None) -> OrderGroup:
         """Record an order, and one that its broker wakes when the first is filled; returns as `submit_bracket`."""
-        return self._submit(GroupKind.OTO, [first, then])
+        return self._submit(_linked(GroupKind.OTO, [first, then]), preview)
+
+    # -- PREVIEWS ---
+    def preview_bracket(
+        self,
+        entry: OrderRequest,
+        take_profit: Price | OrderRequest,
+        stop_loss: Price | tuple[Price, Price] | OrderRequest,
+        timeout: float = 10.0,
+    ) -> list[PreviewRow]:
+        """Ask what brokers would say of a bracket, as `preview` of an order; the digest is that of the whole."""
+        return self._previewed(_bracket(entry, take_profit, stop_loss), timeout)
+
+    def preview_oco(self, first: OrderRequest, second: OrderRequest, timeout: float = 10.0) -> list[PreviewRow]:
+        """Ask what brokers would say of an oco; as `preview_bracket`."""
+        return self._previewed(_linked(GroupKind.OCO, [first, second]), timeout)
+
+    def preview_oto(self, first: OrderRequest, then: OrderRequest, timeout: float = 10.0) -> list[PreviewRow]:
+        """Ask what brokers would say of an oto; as `preview_bracket`."""
+        return self._previewed(_linked(GroupKind.OTO, [first, then]), timeout)
+
+    def _previewed(self, legs: Sequence[OrderRequest], timeout: float) -> list[PreviewRow]:
+        if (wrong := objection(legs)) is not None:
+            raise InvalidOrder(wrong)
+        return self._previews(legs, group_digest(legs), timeout)
+
+    # -- READ ---
 
     def group(self, group_id: str) -> OrderGroup:
         """Read one group.
@@ -134,15 +163,27 @@ class GroupClient(LookupClient):
         kind = GroupKind(row["kind"])
         return OrderGroup(self, row, {name: named[name] for name in LEGS[kind] if name in named})
 
-    def _submit(self, kind: GroupKind, requests: Sequence[OrderRequest]) -> OrderGroup:
-        id_ = requests[0].client_order_id
-        self.submit_many(
-            [
-                request.model_copy(update={"group": Membership(id_, kind, leg), "version": 2})
-                for leg, request in zip(LEGS[kind], requests, strict=True)
-            ]
-        )
-        return self.group(id_)
+    def _submit(self, legs: Sequence[OrderRequest], preview: str | None) -> OrderGroup:
+        if preview is not None and not is_same(preview, group_digest(legs)):
+            raise InvalidOrder(wrong_terms(legs, preview))
+        self.submit_many(legs)
+        return self.group(legs[0].client_order_id)
+
+
+def _linked(kind: GroupKind, requests: Sequence[OrderRequest]) -> list[OrderRequest]:
+    """Make a group of orders, under the id of the first."""
+    id_ = requests[0].client_order_id
+    return [
+        request.model_copy(update={"group": Membership(id_, kind, leg), "version": 2})
+        for leg, request in zip(LEGS[kind], requests, strict=True)
+    ]
+
+
+def _bracket(
+    entry: OrderRequest, take_profit: Price | OrderRequest, stop_loss: Price | tuple[Price, Price] | OrderRequest
+) -> list[OrderRequest]:
+    exits = [_exit(entry, "take_profit", take_profit), _exit(entry, "stop_loss", stop_loss)]
+    return _linked(GroupKind.BRACKET, [entry, *exits])
 
 
 def _exit(entry: OrderRequest, leg: str, given: Price | tuple[Price, Price] | OrderRequest) -> OrderRequest:

@@ -14,6 +14,7 @@ from models.destinations import split
 from models.errors import DataError
 from models.lookups import FoundInstruments, InstrumentReport, PreviewReport, days
 from models.messages import OrderRequest
+from models.preview_digest import digest_of
 from models.record.fetches import from_json
 from models.record.instruments import InstrumentRow, kept_instruments
 from models.record.limits import StaticLimits
@@ -63,18 +64,23 @@ class LookupClient(DataClient):
         Raises:
             ConfigurationError: the route names an unknown broker.
         """
+        return self._previews([request], digest_of(request), timeout)
+
+    def _previews(self, requests: Sequence[OrderRequest], digest: str, timeout: float) -> list[PreviewRow]:
+        """Ask about an order, or about the legs of one group, the lead first."""
         deadline = time.monotonic() + timeout
-        asked = {where: self._preview(request, where) for where in self._ways(request)}
-        ours = self._our_words(request)
+        asked = {where: self._preview(requests, where) for where in self._ways(requests[0])}
+        ours = self._our_words(requests)
         return [
-            self._row(broker, request, fetch, max(0.05, deadline - time.monotonic()), *ours)
+            self._row(broker, digest, fetch, max(0.05, deadline - time.monotonic()), *ours)
             for broker, fetch in asked.items()
         ]
 
-    def _our_words(self, request: OrderRequest) -> tuple[str | None, str | None]:
-        """Return why an order would be denied wherever it went, and why somebody would have to approve it."""
+    def _our_words(self, requests: Sequence[OrderRequest]) -> tuple[str | None, str | None]:
+        """Return why orders would be denied wherever they went, and why somebody would have to approve them."""
         limits, now = StaticLimits(self.settings.risk, self.database), utcnow()
-        refused, approval = limits.refusal(request, now), limits.approval(request, now)
+        refused = next((no for request in requests if (no := limits.refusal(request, now)) is not None), None)
+        approval = next((why for request in requests if (why := limits.approval(request, now))), None)
         why = [] if refused is None else [f"corro: {refused.words}"]
         if self._signer is None and self.settings.security.require == "all":
             why.insert(0, _NOT_SIGNED)
@@ -83,17 +89,18 @@ class LookupClient(DataClient):
     def _ways(self, request: OrderRequest) -> list[str]:
         return [self.settings.destination(where, request.account) for where in request.route or self.settings.route]
 
-    def _preview(self, request: OrderRequest, where: str) -> Fetch[PreviewReport]:
+    def _preview(self, requests: Sequence[OrderRequest], where: str) -> Fetch[PreviewReport]:
         """Ask a broker, about one of its accounts where it has several."""
         broker, account = split(where)
         named = {} if account is None else {"account": account, "version": 2}
-        body = {**request.to_wire(), "preview": None, **named}
-        return self._fetch("preview", {"order": body}, [broker], lambda row: from_json(PreviewReport, row["result"]))
+        bodies = [{**request.to_wire(), "preview": None, **named} for request in requests]
+        asked: dict[str, object] = {"order": bodies[0]} if len(bodies) == 1 else {"orders": bodies}
+        return self._fetch("preview", asked, [broker], lambda row: from_json(PreviewReport, row["result"]))
 
     @staticmethod
     def _row(
         broker: str,
-        request: OrderRequest,
+        digest: str,
         fetch: Fetch[PreviewReport],
         timeout: float,
         refused: str | None,
@@ -107,7 +114,7 @@ class LookupClient(DataClient):
             "broker": broker,
             "warnings": [*told["warnings"], *filter(None, [warning])],
             "refused": "; ".join(filter(None, [refused, told["refused"]])) or None,
-            "digest": request.body_hash,
+            "digest": digest,
         }
         return cast(PreviewRow, told | more)
 

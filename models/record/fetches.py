@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 from models.encoding import to_json
 from models.errors import InvalidOrder, InvalidRequest
 from models.explaining import shown
+from models.groups import objection
 from models.lookups import InstrumentQuery
 from models.messages import FetchRequest, OrderRequest, trimmed
 from models.record.rows import BarRow, Json
@@ -42,7 +43,7 @@ FIELDS: dict[str, frozenset[str]] = {
     "positions": frozenset(),
     "orders": frozenset({"open_only", "since"}),
     "instruments": frozenset({"query", "asset_class", "expiry", "limit", "search"}),
-    "preview": frozenset({"order"}),
+    "preview": frozenset({"order", "orders"}),
 }
 _SYMBOL = re.compile(r"[A-Z0-9$^][A-Z0-9.\-/@ ]{0,31}")
 #: How far back bars may be asked for: what bounds the pages of a fetch.
@@ -209,19 +210,32 @@ def parse_orders(request: Fields) -> tuple[bool, datetime | None]:
     return open_only is not False, None if since is None else moment(_text(request, "since"), "since")
 
 
-def parse_preview(request: Fields) -> OrderRequest:
-    """Return the order that a preview is about.
+def parse_preview(request: Fields) -> list[OrderRequest]:
+    """Return the order that a preview is about, or the legs of one group, the lead first.
 
     Raises:
-        InvalidRequest: it is no order, with the field and the value.
+        InvalidRequest: it is neither, with the field and the value.
     """
-    order = request.get("order")
+    if "orders" not in request:
+        return [_order("order", request.get("order"))]
+    given = request["orders"]
+    if "order" in request or not isinstance(given, list) or not 2 <= len(given) <= 3:
+        raise InvalidRequest(f"orders: must be the legs of one group, without `order` beside them, was {shown(given)}")
+    legs = [_order("orders", each) for each in given]
+    if len({leg.group and leg.group.id for leg in legs}) > 1 or legs[0].group is None:
+        raise InvalidRequest("orders: they must be the legs of one group, each with its field `group`")
+    if (wrong := objection(legs)) is not None:
+        raise InvalidRequest(f"orders: {wrong}")
+    return sorted(legs, key=lambda leg: not leg.group.is_lead if leg.group else True)
+
+
+def _order(name: str, order: object) -> OrderRequest:
     if not isinstance(order, dict):
-        raise InvalidRequest(f"order: must be an order object, was {shown(order)}")
+        raise InvalidRequest(f"{name}: must be an order object, was {shown(order)}")
     try:
         return OrderRequest(**order)
     except (InvalidOrder, TypeError) as error:
-        raise InvalidRequest(f"order: {error}") from None
+        raise InvalidRequest(f"{name}: {error}") from None
 
 
 def parse_bars(request: Fields, now: datetime) -> BarsRequest:

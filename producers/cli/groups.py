@@ -10,6 +10,7 @@ from models.vocabulary import Status
 from producers.cli import show
 from producers.cli.app import Form, Json, Limit, Out, Since, Until, Wide, client, listing, moment, seconds, tell
 from producers.cli.orders import exit_status, never_lost, rows_of, type_of
+from producers.cli.preview import show_previews
 
 if TYPE_CHECKING:
     from models.messages import OrderRequest
@@ -31,6 +32,8 @@ Wait = Annotated[bool, typer.Option("--wait", help="wait until every leg has end
 Timeout = Annotated[float, typer.Option(parser=seconds, metavar="S", help="seconds to wait")]
 StopLimit = Annotated[str | None, typer.Option(help="limit price of the stop, which is a market order without")]
 TimeIn = Annotated[str, typer.Option(help="day or gtc")]
+WhatIf = Annotated[bool, typer.Option("--what-if", help="ask brokers what they would say of it; nothing is sent")]
+Digest = Annotated[str | None, typer.Option(help="digest of --what-if: refused on other terms than were previewed")]
 
 
 def bracket(
@@ -45,6 +48,8 @@ def bracket(
     route: Route = None,
     id_: Annotated[str | None, typer.Option("--id", help="of the entry and the group; exits add .tp and .sl")] = None,
     strategy: Strategy = None,
+    what_if: WhatIf = False,
+    preview: Digest = None,
     wait: Wait = False,
     timeout: Timeout = 30.0,
     wide: Wide = False,
@@ -53,9 +58,12 @@ def bracket(
     """Send an entry with two exits that its broker links: they wake when it is filled, and one cancels the other."""
     terms = _terms(symbol, quantity, tif, route, strategy)
     entry = _order(terms | {"side": side, "limit_price": limit, "order_type": type_of(limit, None, None)}, id_)
+    stop = stop_loss if stop_limit is None else (stop_loss, stop_limit)
+    if what_if:
+        with client() as c:
+            show_previews(c.preview_bracket(entry, take_profit, stop, timeout), "corro bracket", Form(json, wide=wide))
     with client() as c, never_lost(c, entry.client_order_id):
-        stop = stop_loss if stop_limit is None else (stop_loss, stop_limit)
-        group = c.submit_bracket(entry, take_profit, stop)
+        group = c.submit_bracket(entry, take_profit, stop, preview=preview)
         _show(c, group, Form(json, wide=wide), timeout if wait else None)
 
 
@@ -70,6 +78,8 @@ def oco(
     route: Route = None,
     id_: Annotated[str | None, typer.Option("--id", help="of the first and the group; the second adds .sl")] = None,
     strategy: Strategy = None,
+    what_if: WhatIf = False,
+    preview: Digest = None,
     wait: Wait = False,
     timeout: Timeout = 30.0,
     wide: Wide = False,
@@ -82,8 +92,11 @@ def oco(
     second = _order(
         terms | {"stop_price": stop, "limit_price": stop_limit, "order_type": kind}, f"{first.client_order_id}.sl"
     )
+    if what_if:
+        with client() as c:
+            show_previews(c.preview_oco(first, second, timeout), "corro oco", Form(json, wide=wide))
     with client() as c, never_lost(c, first.client_order_id):
-        _show(c, c.submit_oco(first, second), Form(json, wide=wide), timeout if wait else None)
+        _show(c, c.submit_oco(first, second, preview=preview), Form(json, wide=wide), timeout if wait else None)
 
 
 def groups(

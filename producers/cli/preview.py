@@ -1,14 +1,17 @@
 """The command `preview`: what an order would cost, and who would refuse it, without sending it."""
 
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
 from producers.cli import show
 from producers.cli.app import Form, client, tell
 from producers.cli.orders import order_of, submit
+
+if TYPE_CHECKING:
+    from producers.lookups import PreviewRow
 
 _COLUMNS = (
     "broker", "supported", "margin_before", "margin_after", "commission", "currency", "refused", "warnings",
@@ -39,7 +42,19 @@ def preview(**options: Any) -> None:
     request = order_of(options)
     with client() as c:
         found = c.preview(request, options["timeout"])
-    show.note(f"digest {request.body_hash}: `corro submit ... --preview DIGEST` takes these terms alone")
-    tell(found, _COLUMNS, Form(options["json"], wide=options["wide"]), title="preview")
+    show_previews(found, "corro submit", Form(options["json"], wide=options["wide"]))
+
+
+def show_previews(found: "Sequence[PreviewRow]", command: str, form: Form) -> NoReturn:
+    """Print what brokers would say of an order, or of a group, and end the command.
+
+    Args:
+        found: one row a broker.
+        command: that sends it.
+        form: how to print.
+    """
+    for digest in {row["digest"] for row in found}:
+        show.note(f"digest {digest}: `{command} ... --preview DIGEST` takes these terms alone")
+    tell(found, _COLUMNS, form, title="preview")
     taken = any(row["supported"] and not row["refused"] for row in found)
     raise typer.Exit(0 if taken else 1)

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from models.errors import DataError
+from models.groups import GroupKind, Membership
 from models.lookups import PreviewReport
+from models.messages import OrderRequest
+from models.vocabulary import TimeInForce
 from tests.contract.brokers import EVERY, SDKS, AdapterBench, bench, order
 from tests.kit.waiting import eventually
 from worker.brokers.ibkr.what_if import read_state
@@ -98,3 +101,51 @@ def test_what_ibs_answer_leaves_open_stays_open() -> None:
     in_dollars = read_state(WhatIfState(), "USD")  # type: ignore[arg-type]
     assert (in_dollars.commission, in_dollars.currency) == (None, "USD")
     assert in_dollars.warnings[-1] == "commission: 2.5 CAD, while margins are in USD"
+
+
+# -- GROUPS AND PACKAGES ---
+def bracket(**entry: object) -> list[OrderRequest]:
+    lead = order(**{"quantity": 100, "order_type": "limit", "limit_price": 50, **entry})
+    same = {"symbol": lead.symbol, "quantity": lead.quantity, "side": "sell"}
+    exits = [order(**same, order_type="limit", limit_price=60), order(**same, order_type="stop", stop_price=40)]
+    legs = zip(("entry", "take_profit", "stop_loss"), (lead, *exits), strict=True)
+    return [
+        one.model_copy(update={"group": Membership(lead.client_order_id, GroupKind.BRACKET, leg), "version": 2})
+        for leg, one in legs
+    ]
+
+
+def test_a_group_is_previewed_as_one_and_leaves_nothing_there(desk: AdapterBench) -> None:
+    told = previewed(desk.broker, *bracket())
+    assert (told.supported, told.refused) == (True, None)
+    if desk.name == "ibkr":
+        assert told.margin_after == 1250, "the entry's: its exits close"
+        assert told.commission == 2, "of the entry and one exit"
+        assert "each leg by itself" in told.warnings[-1]
+    elif desk.kind == "schwab":
+        assert (told.commission, told.currency) == (0, "USD")
+    else:
+        assert told == PreviewReport()
+    poor = previewed(desk.broker, *bracket(quantity=100_000_000))
+    assert (poor.refused is None) == (desk.name not in ("ibkr", "schwab"))
+    unlinked = previewed(desk.broker, *(one.model_copy(update={"time_in_force": TimeInForce.IOC}) for one in bracket()))
+    assert unlinked.supported is False
+    assert unlinked.refused is not None
+    assert "ioc" in unlinked.refused or "day or gtc" in unlinked.refused
+    assert desk.orders() == []
+    assert desk.reports == []
+
+
+@pytest.mark.parametrize("name", [*SDKS, "schwab"])
+def test_a_package_is_previewed_at_its_net_price(name: str, tmp_path: Path) -> None:
+    legs = [
+        {"symbol": symbol, "side": side, "ratio": 1, "position_effect": "open"}
+        for symbol, side in ((OPTION, "buy"), ("AAPL301220C00210000", "sell"))
+    ]
+    with bench(name, tmp_path) as desk:
+        told = previewed(desk.broker, order("AAPL", quantity=2, legs=legs, order_type="limit", limit_price="2.00"))
+        assert (told.supported, told.refused) == (True, None)
+        if desk.name == "ibkr":
+            assert told.margin_after == 100, "a quarter of 2 x 100 x 2.00"
+        assert told.commission is not None
+        assert desk.orders() == []

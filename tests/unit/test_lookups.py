@@ -13,7 +13,9 @@ from models.errors import InvalidOrder, InvalidRequest, Unsupported
 from models.instruments import read_instrument
 from models.lookups import FoundInstruments, InstrumentQuery, InstrumentReport
 from models.messages import OrderRequest
+from models.preview_digest import digest_of
 from models.record.database import Database
+from models.record.fetches import parse_preview
 from models.record.instruments import keep_instruments, kept_instruments
 from models.vocabulary import AssetClass
 from tests.unit.words import Run
@@ -184,6 +186,45 @@ def test_submit_takes_what_was_previewed_and_nothing_else() -> None:
     for change in ({"limit_price": "50.01"}, {"quantity": 11}, {"side": "sell"}, {"time_in_force": "gtc"}):
         with pytest.raises(InvalidOrder, match="preview: these are not the terms that were previewed"):
             order(**{"order_type": "limit", "limit_price": "50", "preview": digest, **change})
+
+
+def test_a_refusal_says_which_terms_are_not_those_that_were_previewed() -> None:
+    digest = digest_of(order(order_type="limit", limit_price="50", strategy="dip"))
+    assert order(order_type="limit", limit_price="50.00", strategy="dip", preview=digest).preview == digest
+    with pytest.raises(InvalidOrder, match=r"previewed \(different: limit_price, strategy\)"):
+        order(order_type="limit", limit_price="51", strategy="rip", preview=digest)
+    with pytest.raises(InvalidOrder, match=r"which, this digest does not tell"):
+        order(preview=digest[:64])
+
+
+def test_a_group_takes_what_was_previewed_and_nothing_else(corro: Run) -> None:
+    terms = ("bracket", "KO", "buy", "10", "--limit", "50", "--take-profit", "60", "--json")
+    status, out, _ = corro(*terms, "--stop-loss", "40", "--what-if", "--timeout", "0.1")
+    rows = json.loads(out)
+    assert (status, [row["broker"] for row in rows]) == (1, ["ibkr", "alpaca", "tda"])
+    digest = rows[0]["digest"]
+    assert json.loads(corro("orders", "--json")[1]) == []
+    status, _, said = corro(*terms, "--stop-loss", "41", "--preview", digest)
+    assert status == 2
+    assert "different: stop_loss.stop_price" in said
+    status, out, _ = corro(*terms, "--stop-loss", "40", "--preview", digest)
+    assert (status, json.loads(out)["status"]) == (0, "queued")
+    status, out, _ = corro(
+        "oco", "KO", "sell", "10", "--limit", "60", "--stop", "40", "--what-if", "--timeout", "0.1", "--json"
+    )
+    assert (status, json.loads(out)[0]["supported"]) == (1, None)
+
+
+def test_the_legs_of_a_preview_are_one_whole_group() -> None:
+    entry = order(client_order_id="e", group={"id": "e", "kind": "oto", "leg": "first"}).to_wire()
+    then = order(client_order_id="t", group={"id": "e", "kind": "oto", "leg": "then"}).to_wire()
+    assert [one.client_order_id for one in parse_preview({"orders": [then, entry]})] == ["e", "t"]
+    other = then | {"group": {"id": "f", "kind": "oto", "leg": "then"}}
+    for orders in ([entry], [entry, other], [entry, entry], [order().to_wire()] * 2, "KO"):
+        with pytest.raises(InvalidRequest, match="orders: "):
+            parse_preview({"orders": orders})
+    with pytest.raises(InvalidRequest, match="orders: "):
+        parse_preview({"orders": [entry, then], "order": entry})
 
 
 def test_a_preview_that_nobody_answers_says_so_and_records_no_order(

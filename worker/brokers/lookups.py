@@ -81,6 +81,20 @@ class Lookups:
         """
         return PreviewReport()
 
+    def check_group(self, legs: Sequence[OrderRequest]) -> None:
+        """Check the terms of linked orders, the lead first, as far as this can be done without the broker.
+
+        Raises:
+            Unsupported: with the rule.
+        """
+        for leg in legs:
+            self.check_order(leg)
+
+    def preview_group(self, legs: Sequence[OrderRequest]) -> PreviewReport:
+        """Return what the broker says of linked orders, the lead first, that are not sent; as `preview_order`."""
+        self.check_group(legs)
+        return PreviewReport()
+
 
 def meant(wanted: InstrumentQuery, kinds: Sequence[AssetClass], broker: str) -> Instrument:
     """Return what a name means at a broker that trades these kinds: the first of its meanings that is of one of them.
@@ -95,17 +109,23 @@ def meant(wanted: InstrumentQuery, kinds: Sequence[AssetClass], broker: str) -> 
     raise Unsupported(f"{broker} does not trade {words} (it trades {', '.join(kinds)})", broker=broker)
 
 
-def previewed(broker: Lookups, order: OrderRequest) -> PreviewReport:
+def previewed(broker: Lookups, order: OrderRequest, *others: OrderRequest) -> PreviewReport:
     """Ask a broker for a preview; what it does not take is an answer, too.
+
+    Args:
+        broker: the adapter.
+        order: what is previewed, or the lead of a group.
+        others: the other legs of the group.
 
     Raises:
         DataError, BrokerError: it could not be asked.
     """
     try:
-        check_account(order, broker)
-        broker.check_order(order)
-        broker.check_known(order)
-        return broker.preview_order(order)
+        for one in (order, *others):
+            check_account(one, broker)
+            broker.check_order(one)
+            broker.check_known(one)
+        return broker.preview_group([order, *others]) if others else broker.preview_order(order)
     except (Unsupported, InstrumentUnknown) as error:
         return PreviewReport(supported=False, refused=str(error))
     except (RateLimited, NotPermitted):

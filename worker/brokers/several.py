@@ -212,6 +212,10 @@ class SeveralAccounts(BrokerInterface):
         """Return what the broker says of an order in its account that is not sent."""
         return self._of(order.account)[1].preview_order(order)
 
+    def preview_group(self, legs: Sequence[OrderRequest]) -> PreviewReport:
+        """Return what the broker says of linked orders in the account of their lead."""
+        return self._of(legs[0].account)[1].preview_group(legs)
+
     # -- DATA ---
     def get_account_info(self) -> AccountReport:
         """Return the money of the usual account."""

@@ -124,7 +124,7 @@ class Fetcher:
             "positions": lambda _: [as_json(p) for p in self.broker.get_positions()],
             "orders": self._orders,
             "instruments": self._instruments,
-            "preview": lambda row: as_json(previewed(self.broker, parse_preview(row["request"]))),
+            "preview": lambda row: as_json(previewed(self.broker, *parse_preview(row["request"]))),
         }
 
     def _account(self, name: str | None) -> AccountReport:

@@ -222,7 +222,7 @@ class AlpacaBroker(BrokerInterface):
         """Send one order under its client_order_id; an id that exists already is our own first send."""
         self.capabilities.check(ticket.order, self.name)
         check_terms(ticket.order, self.name)
-        check_group(ticket, self.name)
+        check_group(ticket.order, [leg.order for leg in ticket.legs], self.name)
         return self._orders.place(ticket)
 
     def cancel_order(self, ref: OrderRef) -> None:
@@ -276,6 +276,11 @@ class AlpacaBroker(BrokerInterface):
         """Check the terms, without Alpaca, which previews nothing."""
         super().check_order(order)
         check_terms(order, self.name)
+
+    def check_group(self, legs: Sequence[OrderRequest]) -> None:
+        """Check linked orders, without Alpaca."""
+        super().check_group(legs)
+        check_group(legs[0], legs[1:], self.name)
 
     def find_instruments(self, wanted: InstrumentQuery) -> FoundInstruments:
         """Look an instrument up among the assets, or the options on a share."""

@@ -7,7 +7,7 @@ the parent's `legs`. Exits wake when the entry is completely filled; canceling o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 from models.errors import Unsupported
@@ -23,7 +23,7 @@ KINDS = frozenset(GroupKind)
 CLASSES = frozenset(str(kind) for kind in GroupKind)
 _STOPS = (OrderType.STOP, OrderType.STOP_LIMIT)
 _CENT = Decimal("0.01")
-_Rule = tuple[Callable[[OrderRequest, list[OrderRequest]], bool], str]
+_Rule = tuple[Callable[[OrderRequest, Sequence[OrderRequest]], bool], str]
 
 #: What its link has to be, each with the words for it: of any group, and of each kind.
 _ANY: tuple[_Rule, ...] = (
@@ -65,9 +65,8 @@ _OF: dict[GroupKind, tuple[_Rule, ...]] = {
 }
 
 
-def check_group(ticket: Ticket, broker: str) -> None:
+def check_group(lead: OrderRequest, legs: Sequence[OrderRequest], broker: str) -> None:
     """Raise Unsupported, with the rule, for a group that Alpaca does not link so; called before anything is sent."""
-    lead, legs = ticket.order, [leg.order for leg in ticket.legs]
     if lead.group is None:
         return
     if not legs:

@@ -183,7 +183,7 @@ class IbkrBroker(BrokerInterface):
         self._check(ticket)
         for leg in ticket.legs:
             self._check(leg)
-        groups.check_group(ticket.order, ticket.legs, self.name)
+        groups.check_group(ticket.order, [leg.order for leg in ticket.legs], self.name)
         session = self._session()
         pending = PendingOrder(ref=ticket.broker_client_order_id, broker=self.name, until=_end_of(ticket))
         way = groups.place_group if ticket.legs else orders.place
@@ -313,9 +313,19 @@ class IbkrBroker(BrokerInterface):
 
     def preview_order(self, order: OrderRequest) -> PreviewReport:
         """Ask IB what an order would do to the account: a what-if, which is no order."""
+        return self.preview_group([order])
+
+    def check_group(self, legs: Sequence[OrderRequest]) -> None:
+        """Check linked orders, without IB."""
+        super().check_group(legs)
+        groups.check_group(legs[0], legs[1:], self.name)
+
+    def preview_group(self, legs: Sequence[OrderRequest]) -> PreviewReport:
+        """Ask IB what each of linked orders would do: it answers a what-if about one order alone."""
+        self.check_group(legs)
         session = self._session()
         with using(Use.DATA):
-            return self._call(what_if.what_if(session, order), self._limit(session, 3), "what-if")
+            return self._call(what_if.of_all(session, legs), self._limit(session, 3 * len(legs)), "what-if")
 
     def find_instruments(self, wanted: InstrumentQuery) -> FoundInstruments:
         """Look an instrument up, or what expires of an underlying; a chain takes a request a day."""

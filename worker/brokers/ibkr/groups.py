@@ -28,7 +28,7 @@ from models.groups import EXCLUSIVE, WAITING, GroupKind
 from models.messages import OrderRequest
 from models.reports import Ambiguous, BrokerStatus, Found, Missing, OrderReport, Report, Sighting
 from models.vocabulary import TimeInForce
-from worker.brokers.base import LinkedOrder, OrderRef, Ticket
+from worker.brokers.base import OrderRef, Ticket
 from worker.brokers.ibkr import terms
 from worker.brokers.ibkr.codes import CANCELED, Proof
 from worker.brokers.ibkr.listings import find
@@ -54,13 +54,13 @@ ASIDE_S = 1.0
 _TIMES = (TimeInForce.DAY, TimeInForce.GTC)
 
 
-def check_group(order: OrderRequest, others: Sequence[LinkedOrder], broker: str) -> None:
+def check_group(order: OrderRequest, others: Sequence[OrderRequest], broker: str) -> None:
     """Raise Unsupported, with the rule, for a group that is not linked so; called before anything is sent."""
     if order.group is None:
         return
     if not others:
         raise Unsupported(f"{broker}: the {order.group.leg} of a group is not sent without its legs", broker=broker)
-    orders = [order, *(one.order for one in others)]
+    orders = [order, *others]
     waits = bool(WAITING[order.group.kind])
     rules = (
         (all(one.time_in_force in _TIMES for one in orders), "is asked to link orders that are day or gtc only"),

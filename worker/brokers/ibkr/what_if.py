@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
+from decimal import Decimal
 
 import structlog
 
 from models.errors import DataError, QuotaExhausted
+from models.groups import GroupKind
 from models.lookups import PreviewReport
 from models.messages import OrderRequest
 from worker.brokers.ibkr import terms
@@ -61,6 +64,44 @@ async def what_if(session: TwsSession, order: OrderRequest) -> PreviewReport:
         session.send(lambda: session.client.cancelOrder(order_id, ""))
         raise DataError(f"{broker}: TWS took the what-if of {order.symbol} for an order; its cancel is asked for")
     return _report(session, preview, account or session.accounts.usual)
+
+
+async def of_all(session: TwsSession, legs: Sequence[OrderRequest]) -> PreviewReport:
+    """Ask what an order would do, or linked ones, each by itself: a what-if has no parent.
+
+    Raises:
+        As `what_if`.
+    """
+    told = [await what_if(session, leg) for leg in legs]
+    return together(legs, told) if len(legs) > 1 else told[0]
+
+
+def together(legs: Sequence[OrderRequest], told: Sequence[PreviewReport]) -> PreviewReport:
+    """Make one report of those about the legs of a group: pure.
+
+    The margin is the lead's: what exits do is told as if nothing were held, and they close. Of orders that exclude each
+    other one is paid for, the dearer. What would be refused of an exit by itself is a warning.
+
+    Args:
+        legs: the orders, the lead first.
+        told: what was said of each.
+    """
+    lead, rest = told[0], told[1:]
+    kind = GroupKind.OTO if legs[0].group is None else legs[0].group.kind
+    every = list(zip((str(leg.group and leg.group.leg) for leg in legs), told, strict=True))
+    warnings = [f"{name}: {words}" for name, report in every for words in report.warnings]
+    warnings += [f"{name}, asked by itself: {report.refused}" for name, report in every[1:] if report.refused]
+    warnings.append("IB was asked about each leg by itself; the margin is the first one's")
+    costs = [report.commission for report in told]
+    known = [cost for cost in costs if cost is not None]
+    is_whole = len(known) == len(costs) and len({report.currency for report in told}) == 1
+    paid = {GroupKind.BRACKET: lambda: known[0] + max(known[1:]), GroupKind.OCO: lambda: max(known)}
+    return replace(
+        lead,
+        supported=lead.supported and all(report.supported for report in rest),
+        commission=paid.get(kind, lambda: sum(known, Decimal(0)))() if is_whole else None,
+        warnings=tuple(warnings),
+    )
 
 
 def _report(session: TwsSession, preview: Preview, account: str) -> PreviewReport:

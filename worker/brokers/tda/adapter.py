@@ -42,13 +42,13 @@ from models.reports import (
 )
 from models.settings import BrokerSettings
 from models.vocabulary import TimeInForce
-from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, OrderRef, Ticket
+from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, LinkedOrder, OrderRef, Ticket
 from worker.brokers.oddities import Oddities
 from worker.brokers.replacing import check_changes
 from worker.brokers.tda import account
 from worker.brokers.tda.access import TdaAccess, check_access
 from worker.brokers.tda.dialects import FREQUENCIES, SCHWAB, TDA, TdaDialect
-from worker.brokers.tda.groups import KINDS, check_group, group_terms
+from worker.brokers.tda.groups import KINDS, check_group, group_body, group_terms
 from worker.brokers.tda.instruments import find
 from worker.brokers.tda.legs import MOST
 from worker.brokers.tda.likeness import Terms, could_be, terms
@@ -197,7 +197,7 @@ class TdaBroker(BrokerInterface):
     def place_order(self, ticket: Ticket) -> OrderReport:
         """Send one order, then verify the order that the answer points to."""
         self.capabilities.check(ticket.order, self.name)
-        check_group(ticket.order, ticket.legs, self.name)
+        check_group(ticket.order, [leg.order for leg in ticket.legs], self.name)
         return self._orders.place(ticket)
 
     def replace_order(self, ref: OrderRef, ticket: Ticket) -> OrderReport:
@@ -313,6 +313,19 @@ class TdaBroker(BrokerInterface):
         if not self.dialect.previews:
             return PreviewReport()
         return preview(self._rest, self._path(""), order_body(order, self.dialect, self.name), self.name)
+
+    def check_group(self, legs: Sequence[OrderRequest]) -> None:
+        """Check whether linked orders can be said in this dialect."""
+        super().check_group(legs)
+        check_group(legs[0], legs[1:], self.name)
+
+    def preview_group(self, legs: Sequence[OrderRequest]) -> PreviewReport:
+        """Return what Schwab says of linked orders, asked as the one document that they would be sent as."""
+        self.check_group(legs)
+        if not self.dialect.previews:
+            return PreviewReport()
+        others = tuple(LinkedOrder(order=leg, broker_client_order_id=leg.client_order_id) for leg in legs[1:])
+        return preview(self._rest, self._path(""), group_body(legs[0], others, self.dialect, self.name), self.name)
 
     def find_instruments(self, wanted: InstrumentQuery) -> FoundInstruments:
         """Look a share up, or the options on one."""

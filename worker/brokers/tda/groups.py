@@ -8,6 +8,7 @@ order is the lead, found by its own terms and those of the order beside it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from models.errors import Unsupported
@@ -31,13 +32,13 @@ TRIGGER, OCO = "TRIGGER", "OCO"
 _TIMES = (TimeInForce.DAY, TimeInForce.GTC)
 
 
-def check_group(order: OrderRequest, others: tuple[LinkedOrder, ...], broker: str) -> None:
+def check_group(order: OrderRequest, others: Sequence[OrderRequest], broker: str) -> None:
     """Raise Unsupported, with the rule, for a group that is not linked so; called before anything is sent."""
     if order.group is None:
         return
     if not others:
         raise Unsupported(f"{broker}: the {order.group.leg} of a group is not sent without its legs", broker=broker)
-    orders = [order, *(one.order for one in others)]
+    orders = [order, *others]
     rules = (
         (all(one.time_in_force in _TIMES for one in orders), "links orders that are day or gtc only"),
         (not any(one.extended_hours for one in orders), "links no orders in extended hours"),

@@ -355,10 +355,11 @@ class TdaDoor(HttpDoor):
 
     async def _preview(self, request: web.Request) -> web.Response:
         """Answer what an order would cost, and whether it would be taken; Schwab only."""
-        account, body = self._account_of(request), await read_json(request)
-        fields = self._read(body, account)
+        account, whole = self._account_of(request), await read_json(request)
+        body, inner, _ = split(whole, self.dialect)
+        fields, others = self._read(body, account), [self._read(one, account) for one in inner]
         reason = rejection_of(self.market, self.name, fields)
-        return self._json(preview_json(self.market, account, body, fields, reason))
+        return self._json(preview_json(self.market, account, whole, fields, reason, others))
 
     def _named(self, request: web.Request) -> MarketOrder:
         """Return the order the path names; Refusal for an unknown one."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from worker.sandbox.market.listed import listed
 from worker.sandbox.market.market import Market
 from worker.sandbox.tda.dialect import Json
@@ -10,7 +12,9 @@ from worker.sandbox.tda.dialect import Json
 _PER_OPTION, _FEE = 0.65, 0.02
 
 
-def preview_json(market: Market, account: str, body: Json, fields: Json, reason: str | None) -> Json:
+def preview_json(
+    market: Market, account: str, body: Json, fields: Json, reason: str | None, others: Sequence[Json] = ()
+) -> Json:
     """Return the answer.
 
     Args:
@@ -19,21 +23,23 @@ def preview_json(market: Market, account: str, body: Json, fields: Json, reason:
         body: the order as it came.
         fields: the same in the market's words.
         reason: why the order would be rejected; None where it would be taken.
+        others: orders that are linked to it, in the market's words.
     """
     price = fields["limit_price"] or market.quote(fields["symbol"]).ask
     thing, quantity = listed(fields["symbol"]), float(fields["quantity"])
     value = float(price * fields["quantity"]) * (thing.units if thing is not None else 1)
-    options = quantity if thing is not None else 0.0
+    options = sum(float(one["quantity"]) for one in (fields, *others) if listed(one["symbol"]) is not None)
     commission = {"commissionLegs": [{"commissionValues": [{"type": "COMMISSION", "value": _PER_OPTION * options}]}]}
     fees = {"feeLegs": [{"feeValues": [{"type": "OPT_REG_FEE", "value": _FEE * options}]}]}
     strategy: Json = {
-        "accountNumber": account, "orderStrategyType": "SINGLE", "orderValue": value, "price": float(price),
+        "accountNumber": account, "orderStrategyType": body.get("orderStrategyType", "SINGLE"), "orderValue": value,
+        "price": float(price),
         "quantity": quantity, "filledQuantity": 0.0, "remainingQuantity": quantity, "status": "ACCEPTED",
         "orderBalance": {
             "orderValue": value, "projectedAvailableFund": 0.0, "projectedBuyingPower": 0.0,
             "projectedCommission": _PER_OPTION * options,
         },
-        **{name: body[name] for name in ("session", "duration", "orderType")},
+        **{name: body[name] for name in ("session", "duration", "orderType", "childOrderStrategies") if name in body},
     }  # fmt: skip
     results: Json = {name: [] for name in ("alerts", "accepts", "rejects", "reviews", "warns")}
     if reason is not None:

@@ -193,7 +193,8 @@ class OrderDesk:
 
     def _answer_what_if(self, client: Outlet, request: PlaceOrder, fields: OrderTerms) -> None:
         ghost = TwsOrder(_unplaced(fields), request, client.client_id, request.order_id)
-        value = request.quantity * (request.limit_price or self.market.quote(fields["symbol"]).ask)
+        price = request.limit_price or self.market.quote(fields["symbol"]).ask
+        value = abs(price) * request.quantity * (100 if request.legs else 1)  # the net price of a package is per share
         client.answer(what_if(ghost, client.version, self.market.account(self.name, request.account), value))
 
     # -- FAULTS --
