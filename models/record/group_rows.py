@@ -13,6 +13,7 @@ class GroupRow(TypedDict):
     kind: str
     status: str
     reason: str | None
+    settled: str | None
     created_at: datetime
     closed_at: datetime | None
     updated_at: datetime

@@ -276,6 +276,10 @@ def _say_how_it_is(legs: Sequence[OrderRecord]) -> None:
     connection, now, g = lead.batch.connection, lead.now, order_groups.c
     for trouble in wrong:
         _say(trouble, legs)
+    if status is GroupStatus.BROKEN and all(leg.status in TERMINAL for leg in legs):
+        known = select(g.settled).where(g.group_id == lead.order["group_id"])
+        if connection.execute(known).scalar() == told:
+            return  # a person has dealt with just that
     news = {"status": str(status), "reason": told, "closed_at": now if status in _CLOSED else None, "updated_at": now}
     is_other = g.status.is_distinct_from(str(status)) | g.reason.is_distinct_from(told)
     connection.execute(update(order_groups).where(g.group_id == lead.order["group_id"], is_other).values(**news))

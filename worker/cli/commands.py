@@ -109,6 +109,7 @@ COMMANDS: Mapping[str, Mapping[str, Command | Subcommands]] = {
     "What needs a person": {
         "unresolved": lists.unresolved,
         "resolve": resolve.resolve,
+        "settle": resolve.settle,
         "external": lists.external,
         "locks": locks.locks,
         "unlock": locks.unlock,

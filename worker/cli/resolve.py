@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from producers.cli.app import Form, Json, Wide, client, tell, whole_id
+from producers.cli.app import Form, Json, Wide, client, operator, tell, whole_id
 
 
 def resolve(
@@ -31,3 +31,20 @@ def resolve(
         row = note(c, meant, by=by, reason=reason) if noted else settle(c, meant, adopt=adopt, by=by, reason=reason)
     columns = ("client_order_id", "status", "broker", "broker_order_id", "reason")
     tell([row], columns, Form(json, wide=wide), document=row)
+
+
+def settle(
+    group_id: str,
+    by: Annotated[str | None, typer.Option(help="who takes responsibility; default the login name")] = None,
+    reason: Annotated[str | None, typer.Option(help="what was done about it; kept in the journal")] = None,
+    wide: Wide = False,
+    json: Json = False,
+) -> None:
+    """Close linked orders that are broken, every leg of which has ended: somebody has dealt with them."""
+    from worker.orders.dealt_with import deal_with
+
+    if reason is None:
+        raise typer.BadParameter("--reason is required: the record keeps what was done about it")
+    with client() as c:
+        row = deal_with(c, group_id, by=operator(by), reason=reason)
+    tell([row], ("group_id", "kind", "status", "reason"), Form(json, wide=wide), document=row)
