@@ -1,4 +1,4 @@
-"""`corro resolve`: what nobody but a person can know of an order."""
+"""`corro resolve`, `corro settle`: what nobody but a person can know of an order, or of linked ones."""
 
 from typing import Annotated
 
