@@ -249,6 +249,12 @@ class LegState:
         """Its broker had it, or has filled of it."""
         return self.outcome is Outcome.ACCEPTED or bool(self.filled)
 
+    @property
+    def end(self) -> str:
+        """How it stands, and whether somebody asked for that, for a person."""
+        asked = self.status is Status.CANCELED and self.cancel_at is not None
+        return f"{self.leg} {self.status}{', as somebody asked' if asked else ''}"
+
 
 @dataclass(frozen=True, slots=True)
 class GroupTrouble:
@@ -292,7 +298,7 @@ def _unprotected(kind: GroupKind, legs: Mapping[str, LegState]) -> GroupTrouble 
     closed, meant = sum((leg.filled for leg in exits), _ZERO), max(leg.quantity for leg in exits)
     if closed >= min(lead.filled, meant):
         return None
-    ends = ", ".join(f"{leg.leg} {leg.status}" for leg in exits)
+    ends = ", ".join(leg.end for leg in exits)
     open_ = plain(min(lead.filled, meant) - closed)
     return GroupTrouble(
         UNPROTECTED, f"{plain(lead.filled)} of the {lead.leg} are filled, and nothing closes {open_}: {ends}"
@@ -313,7 +319,7 @@ def _bare(kind: GroupKind, legs: Mapping[str, LegState]) -> GroupTrouble | None:
         return None
     if lead.cancel_at is not None and all(leg.ended_at and lead.cancel_at <= leg.ended_at for leg in exits):
         return None  # they end with it
-    ends = ", ".join(f"{leg.leg} {leg.status}" for leg in exits)
+    ends = ", ".join(leg.end for leg in exits)
     return GroupTrouble(PARTIAL, f"the {lead.leg} is {lead.status}, and nothing is open that would close it: {ends}")
 
 

@@ -225,12 +225,14 @@ def _no_price(case: _AskedOrder, limit: Limit) -> Refuse | None:
     other = "" if case.order.currency == case.currency else f" in {case.currency}"
     if case.order.multiplier is None:
         return _no(Denial.NO_PRICE, f"the size of one contract of {case.order.symbol} is not known", limit)
-    return _no(Denial.NO_PRICE, f"no fresh price of {case.order.symbol}{other} is known{seen}", limit)
+    of = " and ".join(leg.symbol for leg in case.order.legs) or case.order.symbol
+    return _no(Denial.NO_PRICE, f"no fresh price of {of}{other} is known{seen}", limit)
 
 
 def _restricted(case: _AskedOrder, limit: Limit) -> Refuse | None:
-    what = f"nothing may be sent, {case.order.symbol} neither"
-    return _no(Denial.RESTRICTED, what, limit) if limit.value is True else None
+    return (
+        _no(Denial.RESTRICTED, f"no order in {case.order.symbol} may be sent", limit) if limit.value is True else None
+    )
 
 
 def _skew(case: _AskedOrder, limit: Limit) -> Refuse | None:

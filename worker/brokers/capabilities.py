@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Literal
 
+from models.encoding import moment, plain
 from models.errors import Unsupported
 from models.groups import GroupKind
 from models.kinds import EXTRAS
 from models.legs import PackageLeg
-from models.messages import OrderRequest, plain
+from models.messages import OrderRequest
 from models.vocabulary import USUAL_TIMES, USUAL_TYPES, AssetClass, OrderType, Side, TimeInForce
 from worker.brokers.values import number
 
@@ -37,6 +39,16 @@ class AbsenceRule:
     min_age_s: float = 10.0
     sightings: int = 2
     possible: bool = True
+
+
+#: Why an order with one of `EXTRAS` is not taken.
+_NOT_TAKEN: Mapping[str, str] = {
+    "good_till": "takes no last moment of an order (good_till), was {}",
+    "limit_offset": "takes no limit that trails (limit_offset), was {}",
+    "display_quantity": "shows the whole quantity (display_quantity), was {}",
+    "hidden": "takes no hidden orders",
+    "algo": "has no such algorithm (algo), was {}",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +113,7 @@ class Capabilities:
             self._check_legs(order.legs, broker)
         for name in EXTRAS:
             if (rare := getattr(order, name)) and name not in self.extras:
-                raise Unsupported(f"{broker} takes no {name}, was {rare}", broker=broker)
+                raise Unsupported(f"{broker} {_NOT_TAKEN[name].format(_in_words(rare))}", broker=broker)
         for name in _NUMBERS:
             value = getattr(order, name)
             if value is not None and number(value) is None:
@@ -125,3 +137,15 @@ class Capabilities:
         shares = [leg.symbol for leg in legs if leg.instrument.asset_class is AssetClass.US_EQUITY]
         if shares and not self.legs_in_shares:
             raise Unsupported(f"{broker} takes options alone as legs, had {shares[0]}", broker=broker)
+
+
+def _in_words(value: object) -> str:
+    """Return the value of a rarer term as people write it: `adaptive, priority patient`; `2026-12-18T21:00:00Z`."""
+    if isinstance(value, Decimal):
+        return plain(value)
+    if isinstance(value, datetime):
+        return moment(value)
+    if isinstance(value, Mapping):
+        name = [str(value["name"])] if "name" in value else []
+        return ", ".join([*name, *(f"{key} {part}" for key, part in value.items() if key != "name")])
+    return str(value)
