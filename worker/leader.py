@@ -29,6 +29,9 @@ _PROVEN_S = 1.0
 #: Open orders are read this often while the broker's stream is down.
 _WITHOUT_PUSH_S = 2.0
 
+#: Seconds between looks at packages that have ended.
+_PACKAGES_S = 10.0
+
 
 class Leader:
     """Heals what this broker's workers, or other brokers' dead ones, left behind.
@@ -111,6 +114,8 @@ class Leader:
         if self.positions.is_due():
             self.positions.read()
         self.desk.protections.look()
+        if self._is_due("packages", _PACKAGES_S):
+            self.desk.uneven.look()
         self.desk.kills.settle()
 
     def _closed(self) -> str:

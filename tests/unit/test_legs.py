@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from sqlalchemy import insert, select, update
 
 from models.errors import IdempotencyConflict, InvalidOrder, Unsupported
 from models.legs import net_of, stored_legs
 from models.messages import OrderRequest, utcnow
 from models.record.chain import verify
+from models.record.database import Database
 from models.record.intake import Intake, body_of, request_of
 from models.record.soundness import unsound
+from models.record.tables import fills, order_events, orders
 from models.record.usage import uses
 from models.reports import BrokerStatus, FillReport, LegReport, OrderReport
 from models.risk.decision import Refuse, decide_risk
@@ -22,10 +26,12 @@ from models.risk.names import Limit
 from models.terms import contradictions, is_another
 from models.vocabulary import Side
 from tests.unit.fills import Record, execution, total
+from tests.unit.linked_desk import LinkedDesk
 from worker.brokers.base import Capabilities
 from worker.brokers.tda.dialects import SCHWAB
 from worker.brokers.tda.terms import order_body
 from worker.control.brake import Movement, movement_of
+from worker.orders.uneven import uneven
 from worker.risk.limiter import limits_of_legs
 
 D = Decimal
@@ -265,3 +271,38 @@ def test_a_package_that_is_good_till_a_date_says_so_to_its_broker() -> None:
     till = utcnow() + timedelta(days=3)
     order = vertical(order_type="limit", limit_price="1.20", time_in_force="gtd", good_till=till)
     assert order_body(order, SCHWAB, "schwab")["cancelTime"] == till.strftime("%Y-%m-%dT%H:%M:%S+0000")
+
+
+# -- ENDED UNEVENLY ---
+@pytest.mark.parametrize(
+    ("filled", "words"),
+    [
+        ({1: D(2), 2: D(2)}, None),
+        ({}, None),
+        ({1: D(2), 2: D(1)}, f"the package is canceled with 1 whole; without the other legs stand 1 {LOW} (buy)"),
+        ({2: D(1)}, f"the package is canceled with 0 whole; without the other legs stand 1 {HIGH} (sell)"),
+    ],
+)
+def test_legs_that_stand_alone_are_named(filled: dict[int, Decimal], words: str | None) -> None:
+    assert uneven(vertical().legs or (), filled, "canceled") == words
+
+
+def test_a_package_that_ended_unevenly_is_told_once_and_not_before_its_executions_had_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = utcnow()
+    with closing(LinkedDesk(database)) as linked:
+        linked.desk.batches.intake.record([vertical(route=["one"])])
+        row = {"broker": "one", "execution_id": "x", "client_order_id": "o-1", "quantity": D(1), "price": D(1)}
+        row |= {"leg": 2, "symbol": HIGH, "side": "sell", "filled_at": ended, "recorded_at": ended, "attempt_no": 1}
+        with database.write() as connection:
+            connection.execute(update(orders).values(status="canceled", closed_at=ended))
+            connection.execute(insert(fills).values(**row))
+        seen: list[int] = []
+        for later in (10, 50, 51):
+            monkeypatch.setattr("worker.orders.uneven.utcnow", lambda later=later: ended + timedelta(seconds=later))
+            linked.desk.uneven.look()
+            with database.read() as connection:
+                told = connection.execute(select(order_events.c.id).where(order_events.c.kind == "legs_uneven")).all()
+            seen.append(len(told))
+    assert seen == [0, 1, 1]

@@ -28,6 +28,7 @@ from worker.orders.reconcile import Reconciler
 from worker.orders.record import Recorder
 from worker.orders.releases import Releases
 from worker.orders.replace import Replacements
+from worker.orders.uneven import UnevenPackages
 from worker.orders.vouching import Vouching
 from worker.orders.way import Way
 from worker.orders.wishes import Wishes
@@ -92,6 +93,7 @@ class BrokerDesk:
         )  # fmt: skip
         self.cancels = Cancels(database, broker, self.batches, self.way, self.readings, self.deputies)
         self.protections = Protections(settings, broker, self.batches, self.positions)
+        self.uneven = UnevenPackages(broker.name, self.batches)
         self.kills = Kills(broker, self.gate, self.batches, self.readings, self.positions, pulse)
 
     def close(self) -> None:
