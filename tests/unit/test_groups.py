@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -15,21 +14,20 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, select
 
 from models.errors import ConnectionLost, IdempotencyConflict, InvalidOrder, OrderRejected
 from models.groups import EXCLUSIVE, LEGS, WAITING, GroupKind, LegState, objection, split_group, status_of, troubles
 from models.messages import OrderRequest, utcnow
 from models.record.database import Database
 from models.record.order import cancel
-from models.record.tables import attempts, control_events, order_events, order_groups, orders, position_locks
+from models.record.tables import attempts, order_events, order_groups, orders, position_locks
 from models.reports import BrokerStatus, FillReport, OrderReport
 from models.settings import BrokerSettings, Settings
 from models.vocabulary import OPEN, TERMINAL, Outcome, Status
 from producers.client import OrderClient
 from tests.open_desk import open_desk
 from tests.unit.linked_desk import LinkingBroker, entry, legs_of_message, shown
-from tests.unit.words import Run
 from worker.brokers.fake import FakeBroker
 from worker.orders.desk import BrokerDesk
 from worker.orders.selection import named
@@ -392,49 +390,3 @@ def test_whatever_a_broker_tells_of_legs_is_recorded_once_and_its_own_surplus_is
     with desk.database.write() as connection:
         locked = connection.execute(delete(position_locks)).rowcount
     assert bool(locked) == surplus
-
-
-# -- DEALT WITH ---
-def test_a_broken_group_is_closed_by_a_person_once_it_is_over_and_opens_anew_with_another_trouble(
-    desk: BrokerDesk, corro: Run
-) -> None:
-    lead, target, stop = recorded(desk)
-    settle = ("settle", "e", "--by", "ana", "--reason", "sold by hand", "--json")
-    status, _, said = corro(*settle)
-    assert (status, "group e is queued: nothing is wrong with it" in said) == (2, True)
-    assert corro("settle", "none", "--by", "ana", "--reason", "x")[0] == 1
-    assert corro("settle", "e", "--by", "ana")[0] == 2
-    desk.place.work(["e.entry"])
-    told(desk, target, BrokerStatus.CANCELED)
-    told(desk, stop, BrokerStatus.CANCELED)
-    status, _, said = corro(*settle)
-    assert (status, "cancel what is left first: entry e.entry is accepted" in said) == (2, True)
-    told(desk, lead, BrokerStatus.FILLED, 10)
-    wrong = row_of_group(desk).reason
-    assert group_of(desk) == "broken"
-    assert "nothing closes 10" in wrong
-    status, out, _ = corro(*settle)
-    assert (status, json.loads(out)["status"]) == (0, "closed")
-    found = row_of_group(desk)
-    assert (found.status, found.reason) == ("closed", f"{wrong}; dealt with by ana: sold by hand")
-    assert corro(*settle)[0] == 2, "once is enough"
-    told(desk, target, BrokerStatus.CANCELED)
-    assert group_of(desk) == "closed", "nothing new is wrong"
-    told(desk, target, BrokerStatus.CANCELED, 4)
-    assert group_of(desk) == "broken", "another trouble is another person's matter"
-    with desk.database.read() as connection:
-        (kept,) = connection.execute(select(control_events)).all()
-        query = select(order_events.c.detail).where(order_events.c.kind == "resolved")
-        events = connection.execute(query).scalars().all()
-    assert (kept.kind, kept.scope_kind, kept.scope, kept.by) == ("resolve", "group", "e", "ana")
-    assert kept.reason == "sold by hand"
-    assert [("dealt with, says ana" in words) for words in events] == [True]
-
-
-def test_a_group_without_a_leg_in_the_record_can_be_closed(desk: BrokerDesk, corro: Run) -> None:
-    now = utcnow()
-    orphan = {"group_id": "o", "kind": "oto", "status": "queued", "created_at": now, "updated_at": now}
-    with desk.database.write() as connection:
-        connection.execute(insert(order_groups).values(**orphan))
-    assert corro("settle", "o", "--by", "ana", "--reason", "no legs")[0] == 0
-    assert row_of_group(desk, "o").status == "closed"

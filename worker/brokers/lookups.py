@@ -79,7 +79,7 @@ class Lookups:
             Unsupported, InstrumentUnknown, Refused: it takes no such order, or would refuse this one.
             DataError, BrokerError: it could not be asked.
         """
-        return PreviewReport()
+        return self.preview_group([order])
 
     def check_group(self, legs: Sequence[OrderRequest]) -> None:
         """Check the terms of linked orders, the lead first, as far as this can be done without the broker.

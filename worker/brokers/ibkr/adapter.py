@@ -311,17 +311,13 @@ class IbkrBroker(BrokerInterface):
         super().check_order(order)
         terms.check_terms(order, what_if.REF, self.name)
 
-    def preview_order(self, order: OrderRequest) -> PreviewReport:
-        """Ask IB what an order would do to the account: a what-if, which is no order."""
-        return self.preview_group([order])
-
     def check_group(self, legs: Sequence[OrderRequest]) -> None:
         """Check linked orders, without IB."""
         super().check_group(legs)
         groups.check_group(legs[0], legs[1:], self.name)
 
     def preview_group(self, legs: Sequence[OrderRequest]) -> PreviewReport:
-        """Ask IB what each of linked orders would do: it answers a what-if about one order alone."""
+        """Ask IB what an order would do to the account, or each of linked ones, by a what-if, which is no order."""
         self.check_group(legs)
         session = self._session()
         with using(Use.DATA):

@@ -1,0 +1,60 @@
+"""A person has dealt with a group that is broken."""
+
+from __future__ import annotations
+
+import json
+
+from sqlalchemy import insert, select
+
+from models.record.tables import control_events, order_events, order_groups
+from models.reports import BrokerStatus
+from tests.unit.test_groups import desk as desk
+from tests.unit.test_groups import group_of, recorded, row_of_group, told
+from tests.unit.words import Run
+from worker.orders.desk import BrokerDesk
+from worker.runtime.clock import utcnow
+
+
+def test_a_broken_group_is_closed_by_a_person_once_it_is_over_and_opens_anew_with_another_trouble(
+    desk: BrokerDesk, corro: Run
+) -> None:
+    lead, target, stop = recorded(desk)
+    settle = ("settle", "e", "--by", "ana", "--reason", "sold by hand", "--json")
+    status, _, said = corro(*settle)
+    assert (status, "group e is queued: nothing is wrong with it" in said) == (2, True)
+    assert corro("settle", "none", "--by", "ana", "--reason", "x")[0] == 1
+    assert corro("settle", "e", "--by", "ana")[0] == 2
+    desk.place.work(["e.entry"])
+    told(desk, target, BrokerStatus.CANCELED)
+    told(desk, stop, BrokerStatus.CANCELED)
+    status, _, said = corro(*settle)
+    assert (status, "cancel what is left first: entry e.entry is accepted" in said) == (2, True)
+    told(desk, lead, BrokerStatus.FILLED, 10)
+    wrong = row_of_group(desk).reason
+    assert group_of(desk) == "broken"
+    assert "nothing closes 10" in wrong
+    status, out, _ = corro(*settle)
+    assert (status, json.loads(out)["status"]) == (0, "closed")
+    found = row_of_group(desk)
+    assert (found.status, found.reason) == ("closed", f"{wrong}; dealt with by ana: sold by hand")
+    assert corro(*settle)[0] == 2, "once is enough"
+    told(desk, target, BrokerStatus.CANCELED)
+    assert group_of(desk) == "closed", "nothing new is wrong"
+    told(desk, target, BrokerStatus.CANCELED, 4)
+    assert group_of(desk) == "broken", "another trouble is another person's matter"
+    with desk.database.read() as connection:
+        (kept,) = connection.execute(select(control_events)).all()
+        query = select(order_events.c.detail).where(order_events.c.kind == "resolved")
+        events = connection.execute(query).scalars().all()
+    assert (kept.kind, kept.scope_kind, kept.scope, kept.by) == ("resolve", "group", "e", "ana")
+    assert kept.reason == "sold by hand"
+    assert [("dealt with, says ana" in words) for words in events] == [True]
+
+
+def test_a_group_without_a_leg_in_the_record_can_be_closed(desk: BrokerDesk, corro: Run) -> None:
+    now = utcnow()
+    orphan = {"group_id": "o", "kind": "oto", "status": "queued", "created_at": now, "updated_at": now}
+    with desk.database.write() as connection:
+        connection.execute(insert(order_groups).values(**orphan))
+    assert corro("settle", "o", "--by", "ana", "--reason", "no legs")[0] == 0
+    assert row_of_group(desk, "o").status == "closed"
