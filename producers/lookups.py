@@ -81,10 +81,10 @@ class LookupClient(DataClient):
         limits, now = StaticLimits(self.settings.risk, self.database), utcnow()
         refused = next((no for request in requests if (no := limits.refusal(request, now)) is not None), None)
         approval = next((why for request in requests if (why := limits.approval(request, now))), None)
-        why = [] if refused is None else [f"corro: {refused.words}"]
+        denied = [] if refused is None else [f"corro: {refused.words}"]
         if self._signer is None and self.settings.security.require == "all":
-            why.insert(0, _NOT_SIGNED)
-        return "; ".join(why) or None, approval and f"corro: {approval}"
+            denied.insert(0, _NOT_SIGNED)
+        return "; ".join(denied) or None, approval and f"corro: {approval}"
 
     def _ways(self, request: OrderRequest) -> list[str]:
         return [self.settings.destination(where, request.account) for where in request.route or self.settings.route]
