@@ -27,7 +27,7 @@ from worker.sandbox.tda.bodies import account_json, number_of, order_json, prefe
 from worker.sandbox.tda.data import TdaData
 from worker.sandbox.tda.dialect import DIALECTS, Json, correlation
 from worker.sandbox.tda.lies import STALE, days_of, dress, no_window, spoil, strange_orders, strange_positions
-from worker.sandbox.tda.linked import first_of, group_id, nest, split
+from worker.sandbox.tda.linked import every, first_of, group_id, nest, split
 from worker.sandbox.tda.packages import is_package, read_package, rejection_of
 from worker.sandbox.tda.payments import transactions
 from worker.sandbox.tda.previews import preview_json
@@ -356,10 +356,9 @@ class TdaDoor(HttpDoor):
     async def _preview(self, request: web.Request) -> web.Response:
         """Answer what an order would cost, and whether it would be taken; Schwab only."""
         account, whole = self._account_of(request), await read_json(request)
-        body, inner, _ = split(whole, self.dialect)
-        fields, others = self._read(body, account), [self._read(one, account) for one in inner]
-        reason = rejection_of(self.market, self.name, fields)
-        return self._json(preview_json(self.market, account, whole, fields, reason, others))
+        fields, *others = (self._read(one, account) for one in every(whole, self.dialect))
+        why = rejection_of(self.market, self.name, fields)
+        return self._json(preview_json(self.market, account, whole, fields, why, others))
 
     def _named(self, request: web.Request) -> MarketOrder:
         """Return the order the path names; Refusal for an unknown one."""

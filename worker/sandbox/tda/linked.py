@@ -34,6 +34,16 @@ def split(body: object, dialect: DoorDialect) -> tuple[object, list[Json], bool]
     return single | {"orderStrategyType": "SINGLE"}, found, True
 
 
+def every(body: object, dialect: DoorDialect) -> list[object]:
+    """Return all orders of an order body as single ones, the outer one first.
+
+    Raises:
+        Refusal (400): it is another kind of group.
+    """
+    first, others, _ = split(body, dialect)
+    return [first, *others]
+
+
 def _pair(body: Json, dialect: DoorDialect) -> list[Json]:
     found = body.get("childOrderStrategies")
     if not isinstance(found, list) or len(found) != 2:
