@@ -34,7 +34,7 @@ NUMBERS = {
     "schwab": {"ira": "12345678", "main": "12345679"},
     "tda": {"ira": "123456789", "main": "123456790"},
 }
-TIMING = {"open_orders_every": 0.2, "positions_every": 0.3, "reconcile": (0.05, 0.2), "deadline": 0.8}
+TIMING = {"open_orders_every": 0.2, "positions_every": 0.3, "reconcile": (0.05, 0.2), "deadline": 2.0}
 IB = [IbInsyncDesk]
 _SYMBOLS = (f"SIM{number:03d}" for number in count(100))
 
