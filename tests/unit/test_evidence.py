@@ -38,7 +38,7 @@ def test_answers_are_counted_by_kind_and_the_last_of_each_is_kept() -> None:
     assert (evidence["first_at"], evidence["last_at"]) == ("2026-01-05T14:30:00Z", "2026-01-05T14:30:03Z")
     told = evidence["answers"]
     assert (told["missing"]["times"], told["missing"]["words"]) == (2, "read everything again")
-    assert told["error"] == {"times": 1, "at": "2026-01-05T14:30:01Z", "words": "BrokerError: HTTP 503"}
+    assert told["error"] == {"times": 1, "at": "2026-01-05T14:30:01Z", "words": "HTTP 503"}
     assert [c["broker_order_id"] for c in told["ambiguous"]["candidates"]] == ["1", "2"]
     assert told["ambiguous"]["candidates"][0]["quantity"] == "1.5"
     assert latest(evidence) == "ambiguous (1 times): 2 orders at the broker could be it: 1, 2"

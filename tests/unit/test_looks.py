@@ -60,7 +60,7 @@ def test_a_person_sees_what_was_sent_what_was_asked_and_what_came_back(scene: Lo
     assert (row["asked"]["times"], row["asked"]["query"]) == (3, "by the id we gave it")
     assert row["asked"]["next_at"] is not None
     assert set(row["answers"]) == {"missing", "error", "ambiguous"}
-    assert row["answers"]["error"]["words"] == "BrokerError: HTTP 503"
+    assert row["answers"]["error"]["words"] == "HTTP 503"
     assert [c["broker_order_id"] for c in row["answers"]["ambiguous"]["candidates"]] == ["7", "8"]
     assert row["latest"].startswith("ambiguous")
     assert scene.attempt["outcome"] == "unknown"

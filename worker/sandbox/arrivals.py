@@ -2,7 +2,8 @@
 
 A door that counts messages by the moment it handles them counts its own delays: on a busy machine half a second of
 orders is read at once and looks like a burst. What can be known is a pair of times: bytes that are read now were not
-there when the loop looked at its sockets before, so they came between that look and this one.
+there when the loop looked at its sockets before, so they came between that look and now: after this look too, for a
+socket is read a moment after it was seen to have something.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class StampedReader(asyncio.StreamReader):
         now = monotonic()
         self._fed += len(data)
         polls = self._polls
-        self._stamps.append((self._fed, polls.before, polls.last) if polls else (self._fed, now, now))
+        self._stamps.append((self._fed, polls.before if polls else now, now))
         super().feed_data(data)
 
     async def readexactly(self, n: int) -> bytes:
