@@ -134,9 +134,17 @@ class Contracts:
         return await self.of(instrument)  # who asked before may have been less urgent
 
     async def again(self, instrument: Instrument) -> SdkContract:
-        """Ask once more for a contract: hours are told of the days around alone."""
-        self._tasks[instrument] = asyncio.create_task(self._look_up(instrument, anew=True))
-        return await self.of(instrument)
+        """Ask once more for a contract: hours are told of the days around alone.
+
+        Until it is told anew, and if nobody tells, orders have the contract that was known before.
+
+        Raises:
+            As `of`.
+        """
+        asking = asyncio.create_task(self._look_up(instrument, anew=True))
+        contract = await asking
+        self._tasks[instrument] = asking
+        return contract
 
     async def _look_up(self, instrument: Instrument, *, anew: bool = False) -> SdkContract:
         """Ask TWS for the contract of an instrument; `anew`: what was told before does not do.

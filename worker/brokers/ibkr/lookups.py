@@ -49,7 +49,9 @@ async def _one(session: TwsSession, instrument: Instrument) -> InstrumentReport:
     try:
         contract = await session.contracts.of(instrument)
         told = session.contracts.details_of(contract.conId)
-        if told is None or (hours := hours_of(told)) is None or hours.until <= datetime.now(UTC):
+        # What was resolved before a restart has no hours; those that cannot be read are no better a second time.
+        hours = hours_of(told) if told is not None else None
+        if told is None or not told.timeZoneId or (hours is not None and hours.until <= datetime.now(UTC)):
             contract = await session.contracts.again(instrument)
     except QuotaExhausted as error:
         raise paced(error) from None

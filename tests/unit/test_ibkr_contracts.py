@@ -1,0 +1,102 @@
+"""Contracts that IB is asked for: orders wait for none that is known, and for no more than they need."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+import pytest
+from ib_async import ContractDetails
+
+from models.errors import BrokerError, InstrumentUnknown
+from models.instruments import read_instrument
+from models.lookups import InstrumentReport
+from worker.brokers.ibkr import lookups
+from worker.brokers.ibkr.contracts import Contracts
+from worker.brokers.ibkr.names import Names
+from worker.brokers.ibkr.sdk import load_sdk
+
+T = TypeVar("T")
+KO = read_instrument("KO")
+SDK = load_sdk("ib_async")
+
+
+class ScriptedTws:
+    """Answers to questions for contracts and market rules, in the place of the SDK and its connection."""
+
+    ready = True
+    frames: Any = SimpleNamespace(broken=frozenset())
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.answers: list[asyncio.Future[Any]] = []
+        self.rule: asyncio.Future[Any] = asyncio.Future()
+        self.resolved: list[InstrumentReport] = []
+
+    async def ask(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
+        self.asked.append(what)
+        return await request()
+
+    def reqContractDetailsAsync(self, wanted: object) -> Awaitable[Any]:
+        self.answers.append(asyncio.Future())
+        return self.answers[-1]
+
+    def reqMarketRuleAsync(self, rule: int) -> Awaitable[Any]:
+        return self.rule
+
+    def contracts(self) -> Contracts:
+        return Contracts(SDK, self, "ib", self, Names(), self.resolved.append)
+
+    async def tells(self, answer: Any) -> None:
+        """Answer a question, once it is asked."""
+        async with asyncio.timeout(0.5):
+            while not self.answers or self.answers[-1].done():
+                await asyncio.sleep(0)
+        if isinstance(answer, Exception):
+            self.answers[-1].set_exception(answer)
+        else:
+            self.answers[-1].set_result(answer)
+
+
+def shares(**told: Any) -> list[Any]:
+    contract = SDK.Contract(conId=1, symbol="KO", secType="STK", currency="USD", primaryExchange="NYSE")
+    return [ContractDetails(contract=contract, minTick=0.01, **told)]
+
+
+@pytest.mark.parametrize("failure", [BrokerError("nobody answered"), SDK.RequestError(1, 200, "No security")])
+def test_a_question_for_hours_keeps_the_contract_that_orders_have(failure: Exception) -> None:
+    async def story() -> None:
+        tws = ScriptedTws()
+        contracts = tws.contracts()
+        first = asyncio.create_task(contracts.of(KO))
+        await tws.tells(shares())
+        known = await first
+        again = asyncio.create_task(contracts.again(KO))
+        await asyncio.sleep(0)
+        assert await asyncio.wait_for(contracts.of(KO), 0.5) is known
+        await tws.tells(failure)
+        with pytest.raises((BrokerError, InstrumentUnknown)):
+            await again
+        assert await contracts.of(KO) is known
+        assert len(tws.asked) == 2
+        again = asyncio.create_task(contracts.again(KO))
+        await tws.tells(shares())
+        assert await again is await contracts.of(KO) is not known
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(("zone", "questions"), [("BST", 1), ("", 2)])
+def test_hours_that_cannot_be_read_are_asked_for_once(zone: str, questions: int) -> None:
+    async def story() -> None:
+        tws = ScriptedTws()
+        session: Any = SimpleNamespace(contracts=tws.contracts())
+        looking = asyncio.create_task(lookups._one(session, KO))
+        for _ in range(questions):
+            await tws.tells(shares(timeZoneId=zone, tradingHours="20260708:CLOSED", liquidHours="20260708:CLOSED"))
+        assert (await asyncio.wait_for(looking, 0.5)).hours is None
+        assert len(tws.asked) == questions
+
+    asyncio.run(story())
