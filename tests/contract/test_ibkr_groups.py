@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,7 +15,7 @@ import pytest
 from sqlalchemy import select
 
 from models.crash_points import watched
-from models.errors import NotFound, NotSent
+from models.errors import NotFound, NotSent, QuotaExhausted
 from models.groups import LEGS, GroupKind, Membership
 from models.messages import OrderRequest
 from models.record.tables import position_locks
@@ -24,10 +25,10 @@ from tests.contract.doors import SandboxThread
 from tests.contract.tws_doors import TwsDoors, an_order, place
 from tests.kit.waiting import eventually
 from worker.brokers.base import AbsenceRule, LinkedOrder, Ticket
-from worker.brokers.ibkr import adapter
+from worker.brokers.ibkr import groups
 from worker.brokers.ibkr.adapter import IbkrBroker
 from worker.brokers.ibkr.groups import LegEnd, are_gone, links
-from worker.brokers.ibkr.numbers import HELD_S
+from worker.brokers.ibkr.numbers import HELD_S, NumberLane
 from worker.orders.protection import needs_exits, protective_id
 from worker.orders.withdrawal import is_unsent
 from worker.rehearsal import rehearsal
@@ -268,13 +269,34 @@ def test_nothing_overtakes_the_order_ids_of_a_group_and_overtaken_ones_are_not_s
 def test_a_group_whose_order_ids_are_not_reserved_in_time_was_not_sent(
     house: SandboxThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adapter, "RESERVE_S", 0.1)
+    """Where it is other groups that hold it up, IB stays its broker."""
     doors = TwsDoors(house, "ib_async")
     broker = doors.broker()
     broker.reserve_ids(2)  # another group holds the lane
+    monkeypatch.setattr(groups, "RESERVE_S", 0.1)
+    with pytest.raises(QuotaExhausted, match=r"had not left within 0\.1 s; nothing was sent"):
+        broker.reserve_ids(2)
+    assert broker._live is not None
+    broker._live._clock.__self__.call_soon_threadsafe(time.sleep, 0.3)  # type: ignore[attr-defined]
+    monkeypatch.setattr(groups, "RESERVE_S", -0.9)
     with pytest.raises(NotSent, match=r"did not end within 0\.1 s; nothing was sent"):
         broker.reserve_ids(2)
     doors.close()
+
+
+def test_who_gives_up_does_not_free_the_lane_of_somebody_else() -> None:
+    async def story() -> None:
+        lane = NumberLane()
+        lane.hold(1)
+        lane.hold(3)  # the first one's time was over
+        lane.leave(1)
+        waiting = asyncio.create_task(lane.free())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        lane.leave(3)
+        await asyncio.wait_for(waiting, 0.5)
+
+    asyncio.run(story())
 
 
 def test_an_order_of_a_group_is_linked_as_ib_documents_it() -> None:

@@ -40,8 +40,6 @@ T = TypeVar("T")
 
 #: Left of the deadline for the answer's way back to the calling thread.
 _MARGIN_S = 0.25
-#: Seconds that a group waits for those before it to leave.
-RESERVE_S = 5.0
 #: connect() leaves a cut-off but open socket alone for this long: 1102 comes over it.
 _PATIENCE_S = 300.0
 
@@ -197,8 +195,10 @@ class IbkrBroker(BrokerInterface):
     def reserve_ids(self, count: int) -> Sequence[str]:
         """Reserve order ids of this client id; they stay reserved over a reconnect."""
         try:
-            return self._call(groups.reserve(self._session(), count), RESERVE_S, "reserving order ids")
-        except BrokerError as error:  # many groups at once wait for each other: whoever gives up has sent nothing
+            return self._call(groups.reserve(self._session(), count), groups.RESERVE_S + 1, "reserving order ids")
+        except NotSent:
+            raise
+        except BrokerError as error:
             raise NotSent(f"{error}; nothing was sent", broker=self.name, code=error.code) from error
 
     def keep_reserved(self, numbers: Sequence[str]) -> None:

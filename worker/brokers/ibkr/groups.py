@@ -23,7 +23,7 @@ from enum import StrEnum
 from typing import TypedDict
 
 from models.crash_points import reached
-from models.errors import BrokerError, NotSent, OutcomeUnknown, Unmapped, Unsupported
+from models.errors import BrokerError, NotSent, OutcomeUnknown, QuotaExhausted, Unmapped, Unsupported
 from models.groups import EXCLUSIVE, WAITING, GroupKind
 from models.messages import OrderRequest
 from models.reports import Ambiguous, BrokerStatus, Found, Missing, OrderReport, Report, Sighting
@@ -49,6 +49,8 @@ from worker.brokers.ibkr.verdicts import WireVerdict
 CAPABILITIES: LinkedAbilities = {"groups": frozenset(GroupKind), "numbers_groups": True}
 #: "Cancel all remaining orders with block": one order of the group at a time is at an exchange.
 OCA_TYPE = 1
+#: A group waits so long for those before it to leave, seconds.
+RESERVE_S = 5.0
 #: Once one order of a group is refused, the others have so long to show themselves.
 ASIDE_S = 1.0
 _TIMES = (TimeInForce.DAY, TimeInForce.GTC)
@@ -100,10 +102,20 @@ class LinkedAbilities(TypedDict):
 
 # -- PLACE ---
 async def reserve(session: TwsSession, count: int) -> list[str]:
-    """Return so many order ids that nobody else is given, over reconnects as well; nothing overtakes them."""
-    await session.numbers.free()
-    session.numbers.hold()
-    return [str(session.next_order_id()) for _ in range(count)]
+    """Return so many order ids that nobody else is given, over reconnects as well; nothing overtakes them.
+
+    Raises:
+        QuotaExhausted: other groups hold the lane, and whoever waited for it has sent nothing.
+    """
+    try:
+        async with asyncio.timeout(RESERVE_S):
+            await session.numbers.free()
+    except TimeoutError:
+        words = f"other groups were given order ids, and had not left within {RESERVE_S:g} s; nothing was sent"
+        raise QuotaExhausted(f"{session.options.broker}: {words}", broker=session.options.broker) from None
+    numbers = [session.next_order_id() for _ in range(count)]
+    session.numbers.hold(numbers[0])
+    return [str(number) for number in numbers]
 
 
 async def place_group(
@@ -130,7 +142,7 @@ async def place_group(
             try:
                 await _send(session, everyone, orders, ticket)
             finally:
-                session.numbers.leave()
+                session.numbers.leave(int(ticket.session_order_id or 0))
             verdicts = await _verdicts(everyone)
             if verdicts[0] is WireVerdict.DONE:
                 return _answer(session, everyone, orders, verdicts)
@@ -154,9 +166,11 @@ async def _send(
     given = [
         one for one in (ticket.session_order_id, *(leg.session_order_id for leg in ticket.legs)) if one is not None
     ]
-    numbers = [int(one) for one in (given or await reserve(session, len(everyone)))]
+    if not given:
+        await session.numbers.free()
     # No await from here to the bytes: the claim is checked, then they leave.
     session.check()
+    numbers = [int(one) for one in given] or [session.next_order_id() for _ in everyone]
     linked = [links(orders, position, numbers[0], lead.ref) for position in range(len(orders))]
     ready = [
         (contract, session.sdk.Order(**own | link))

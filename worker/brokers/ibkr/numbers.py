@@ -14,6 +14,7 @@ class NumberLane:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._holder: int | None = None
         self._held_until = 0.0
         self._left = asyncio.Event()
 
@@ -25,11 +26,12 @@ class NumberLane:
                 async with asyncio.timeout(left):
                     await self._left.wait()
 
-    def hold(self) -> None:
-        """Keep everybody else from taking an id, for `HELD_S` at most."""
-        self._held_until = self._loop.time() + HELD_S
+    def hold(self, first: int) -> None:
+        """Keep everybody else from taking an id, for `HELD_S` at most; `first`: of the ids that are reserved."""
+        self._holder, self._held_until = first, self._loop.time() + HELD_S
 
-    def leave(self) -> None:
-        """Let the others go on."""
-        self._held_until = 0.0
-        self._left.set()
+    def leave(self, first: int) -> None:
+        """Let the others go on, unless the lane is somebody else's by now."""
+        if first == self._holder:
+            self._held_until = 0.0
+            self._left.set()
