@@ -35,7 +35,9 @@ from models.record.tally import count_on
 from models.reports import FillReport
 from models.settings import Settings, load_settings
 from models.vocabulary import Side
+from producers.client import OrderClient
 from tests.kit import ROOT, clean_environment
+from worker.orders.dealt_with import deal_with
 from worker.positions.external import External
 from worker.risk.losses import gains
 
@@ -201,8 +203,8 @@ def linked(id_: str, **terms: Any) -> list[OrderRequest]:
     ]
 
 
-def test_the_id_of_a_group_stays_used_and_one_that_is_broken_stays_in_the_record(
-    database: Database, intake: Intake, tmp_path: Path
+def test_the_id_of_a_group_stays_used_and_one_that_is_broken_stays_until_a_person_has_dealt_with_it(
+    url: str, database: Database, intake: Intake, tmp_path: Path
 ) -> None:
     intake.record(linked("l-1"))
     old: dict[str, Any] = {"created_at": OLD, "closed_at": OLD, "updated_at": OLD}
@@ -212,8 +214,9 @@ def test_the_id_of_a_group_stays_used_and_one_that_is_broken_stays_in_the_record
         put(connection, "last", NOW, side="buy", price=60)
     run(database, tmp_path / "one", utcnow() + timedelta(minutes=5))
     assert group_ids(database) == {"l-1", "l-1.then"}, "it is on somebody's list"
+    with OrderClient(Settings(database_url=url)) as client:
+        deal_with(client, "g", by="ana", reason="sold by hand")
     with database.write() as connection:
-        connection.execute(update(order_groups).values(status="closed"))
         put(connection, "very-last", NOW, side="buy", price=60)
     run(database, tmp_path / "two", utcnow() + timedelta(minutes=5))
     assert group_ids(database) == set()
@@ -224,7 +227,7 @@ def test_the_id_of_a_group_stays_used_and_one_that_is_broken_stays_in_the_record
     with database.read() as connection:
         assert (order_row(connection, "bare") or {})["status"] == "denied"
         group = connection.execute(select(order_groups)).one()
-    assert (group.status, group.reason) == ("closed", "nothing closes 10")
+    assert (group.status, group.reason) == ("closed", "nothing closes 10; dealt with by ana: sold by hand")
 
 
 def group_ids(database: Database) -> set[str]:
