@@ -283,6 +283,16 @@ def troubles(kind: GroupKind, legs: Iterable[LegState]) -> list[GroupTrouble]:
     return [trouble for trouble in found if trouble is not None]
 
 
+def mark_of(wrong: Sequence[GroupTrouble], legs: Iterable[LegState]) -> str | None:
+    """Return by what a trouble is known again: its kinds, and how much is filled of each leg; None where there is none.
+
+    Words change, with a leg's end and from one version to the next; another trouble of a group that is over has other
+    figures.
+    """
+    filled = ", ".join(f"{leg.leg} {plain(leg.filled)}" for leg in sorted(legs, key=lambda leg: leg.leg))
+    return f"{' and '.join(sorted(trouble.kind for trouble in wrong))}: {filled}" if wrong else None
+
+
 def _overfilled(kind: GroupKind, legs: Mapping[str, LegState]) -> GroupTrouble | None:
     exclusive = [legs[name] for name in EXCLUSIVE[kind] if name in legs]
     if sum(bool(leg.filled) for leg in exclusive) < 2 or sum(leg.filled / leg.quantity for leg in exclusive) <= 1:

@@ -18,7 +18,8 @@ order_groups = Table(
     Column("status", String(16), nullable=False),
     #: Why it is broken; null where it is not.
     Column("reason", Words()),
-    #: What was wrong with it when a person had dealt with it: as long as nothing else is, it stays closed.
+    #: What was wrong with it when a person had dealt with it, as `models.groups.mark_of` has it: as long as nothing
+    #: else is, it stays closed.
     Column("settled", Words()),
     Column("created_at", UtcTime, nullable=False),
     Column("closed_at", UtcTime),

@@ -39,6 +39,7 @@ from models.groups import (
     GroupTrouble,
     LegState,
     is_mere_exit,
+    mark_of,
     status_of,
     troubles,
     why_closed,
@@ -186,6 +187,12 @@ def _state(entry: OrderRecord) -> LegState:
     )
 
 
+def states_of(legs: Sequence[OrderRecord]) -> list[LegState]:
+    """Return the legs of a group as the record has them; the lead is the first."""
+    lead = by_name(legs[0].order)
+    return [replace(_state(leg), is_exit=is_mere_exit(lead, by_name(leg.order))) for leg in legs]
+
+
 def _end_what_is_not_whole(legs: Sequence[OrderRecord]) -> None:
     """What ends one leg before anything of its group has left ends the others."""
     for leg in legs:
@@ -266,23 +273,30 @@ def _end_like(ended: OrderRecord, leg: OrderRecord) -> None:
 # -- HOW IT IS ---
 def _say_how_it_is(legs: Sequence[OrderRecord]) -> None:
     """Write where the group stands; what is wrong with it is an event of its lead, and said loudly, once."""
-    lead, row = legs[0], by_name(legs[0].order)
-    states = [replace(_state(leg), is_exit=is_mere_exit(row, by_name(leg.order))) for leg in legs]
+    lead, states = legs[0], states_of(legs)
     kind = GroupKind(str(lead.order["group_kind"]))
     status, wrong = status_of(kind, states), troubles(kind, states)
     told = "; ".join(trouble.words for trouble in wrong) or None
     if status is GroupStatus.CLOSED:
         told = why_closed(states, [leg.order["reason"] for leg in legs])
     connection, now, g = lead.batch.connection, lead.now, order_groups.c
-    for trouble in wrong:
-        _say(trouble, legs)
-    if status is GroupStatus.BROKEN and all(leg.status in TERMINAL for leg in legs):
-        known = select(g.settled).where(g.group_id == lead.order["group_id"])
-        if connection.execute(known).scalar() == told:
-            return  # a person has dealt with just that
-    news = {"status": str(status), "reason": told, "closed_at": now if status in _CLOSED else None, "updated_at": now}
     is_other = g.status.is_distinct_from(str(status)) | g.reason.is_distinct_from(told)
+    if status is GroupStatus.BROKEN and _is_settled(legs, mark_of(wrong, states)):
+        status, told = GroupStatus.CLOSED, f"{told}; a person has dealt with it"
+        is_other = g.status != str(status)  # else it has the person's own words
+    else:
+        for trouble in wrong:
+            _say(trouble, legs)
+    news = {"status": str(status), "reason": told, "closed_at": now if status in _CLOSED else None, "updated_at": now}
     connection.execute(update(order_groups).where(g.group_id == lead.order["group_id"], is_other).values(**news))
+
+
+def _is_settled(legs: Sequence[OrderRecord], mark: str | None) -> bool:
+    """Tell whether a person has dealt with just this trouble of a group that is over."""
+    if any(leg.status not in TERMINAL for leg in legs):
+        return False
+    known = select(order_groups.c.settled).where(order_groups.c.group_id == legs[0].order["group_id"])
+    return bool(legs[0].batch.connection.execute(known).scalar() == mark)
 
 
 def _say(trouble: GroupTrouble, legs: Sequence[OrderRecord]) -> None:

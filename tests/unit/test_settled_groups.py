@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
+from models.messages import OrderRequest
+from models.record.batch import OrderBatch
 from models.record.tables import control_events, order_events, order_groups
 from models.reports import BrokerStatus
 from tests.unit.test_groups import desk as desk
@@ -49,6 +51,59 @@ def test_a_broken_group_is_closed_by_a_person_once_it_is_over_and_opens_anew_wit
     assert (kept.kind, kept.scope_kind, kept.scope, kept.by) == ("resolve", "group", "e", "ana")
     assert kept.reason == "sold by hand"
     assert [("dealt with, says ana" in words) for words in events] == [True]
+
+
+SETTLE = ("settle", "e", "--by", "ana", "--reason", "sold by hand")
+
+
+def broken(desk: BrokerDesk) -> OrderRequest:
+    """Let a bracket's exits end before its entry is filled; returns the take_profit."""
+    lead, target, stop = recorded(desk)
+    desk.place.work(["e.entry"])
+    told(desk, target, BrokerStatus.CANCELED)
+    told(desk, stop, BrokerStatus.CANCELED)
+    told(desk, lead, BrokerStatus.FILLED, 10)
+    return target
+
+
+def touch(desk: BrokerDesk) -> None:
+    """Change a leg's row, and nothing about how its group is."""
+    with desk.database.write() as connection:
+        batch = OrderBatch.open(connection, ["e.stop_loss"], utcnow())
+        batch["e.stop_loss"].set(reason="its broker said more")
+        batch.write()
+
+
+def test_a_trouble_that_was_dealt_with_is_closed_again_when_the_other_one_has_gone(
+    desk: BrokerDesk, corro: Run
+) -> None:
+    target = broken(desk)
+    assert corro(*SETTLE)[0] == 0
+    told(desk, target, BrokerStatus.CANCELED, 4)
+    assert (group_of(desk), "nothing closes 6" in row_of_group(desk).reason) == ("broken", True)
+    told(desk, target, BrokerStatus.CANCELED, 0)
+    found = row_of_group(desk)
+    assert (found.status, "nothing closes 10" in found.reason) == ("closed", True)
+
+
+def test_a_group_that_was_dealt_with_stays_so_whatever_words_were_found_for_it(desk: BrokerDesk, corro: Run) -> None:
+    broken(desk)
+    with desk.database.write() as connection:
+        connection.execute(update(order_groups).values(reason="the words of an earlier version"))
+    assert corro(*SETTLE)[0] == 0
+    touch(desk)
+    assert group_of(desk) == "closed"
+
+
+def test_a_closed_group_whose_legs_have_left_the_record_is_not_dealt_with(desk: BrokerDesk, corro: Run) -> None:
+    now = utcnow()
+    closed = {"group_id": "c", "kind": "oto", "status": "closed", "created_at": now, "updated_at": now}
+    with desk.database.write() as connection:
+        connection.execute(insert(order_groups).values(**closed))
+    status, _, said = corro("settle", "c", "--by", "ana", "--reason", "x")
+    assert (status, "group c is closed: nothing is wrong with it" in said) == (2, True)
+    with desk.database.read() as connection:
+        assert connection.execute(select(control_events)).all() == []
 
 
 def test_a_group_without_a_leg_in_the_record_can_be_closed(desk: BrokerDesk, corro: Run) -> None:
