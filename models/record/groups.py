@@ -24,7 +24,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import structlog
-from sqlalchemy import Connection, and_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
 
 from models.destinations import destination_of
 from models.groups import (
@@ -280,7 +280,7 @@ def _say_how_it_is(legs: Sequence[OrderRecord]) -> None:
     if status is GroupStatus.CLOSED:
         told = why_closed(states, [leg.order["reason"] for leg in legs])
     connection, now, g = lead.batch.connection, lead.now, order_groups.c
-    is_other = g.status.is_distinct_from(str(status)) | g.reason.is_distinct_from(told)
+    is_other: ColumnElement[bool] = g.status.is_distinct_from(str(status)) | g.reason.is_distinct_from(told)
     if status is GroupStatus.BROKEN and _is_settled(legs, mark_of(wrong, states)):
         status, told = GroupStatus.CLOSED, f"{told}; a person has dealt with it"
         is_other = g.status != str(status)  # else it has the person's own words
