@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -88,6 +89,10 @@ def test_a_limit_is_set_listed_and_cleared_under_a_name(database: Database, run:
         (("max_value", "1", "--broker", "etrade", *BY), 2, "no broker 'etrade' is configured"),
         (("max_value", "1", "--broker", "ibkr", "--strategy", "dip", *BY), 2, "a limit has one scope"),
         (("max_value", "1", "--account", "ibkr", *BY), 2, "must be BROKER:ACCOUNT"),
+        (("max_value", "1", "--account", "ibkr:irra", *BY), 2, "ibkr has no account 'irra'"),
+        (("max_value", "1", "--broker", "ibkr:ira", *BY), 2, "--broker: has no colon"),
+        (("max_value", "1", "--strategy", "a", "--symbol", "b:ko", *BY), 2, "--symbol: has no colon, was 'b:ko'"),
+        (("max_lifetime", "60", *BY), 2, "max_lifetime: is read from [risk] of the settings alone"),
         (("max_value", "1", "--until", "2020-01-01", *BY), 2, "must be a time to come"),
         (("max_value", "1", "--strategy", " ", *BY), 2, "--strategy: must be a name, was ' '"),
         (("max_value", "1", "--broker", "", *BY), 2, "--broker: must be a name, was ''"),
@@ -118,6 +123,7 @@ def test_a_limit_that_cannot_be_read_forbids_its_scope_and_no_other_and_can_be_c
 
 def test_a_position_counts_only_in_the_scopes_that_it_is_in(database: Database, run: Command) -> None:
     """A strategy, a key or an account may be called like a broker or a symbol."""
+    Path("corro.toml").write_text('[brokers.alpaca]\n[brokers.ibkr]\naccounts = { ira = "DU1111111" }\n')
     held = {("alpaca", "EUR/USD"): 20000, ("alpaca", "AMZN"): 110, ("ibkr", "AMZN"): 30}
     with database.write() as connection:
         for (broker, symbol), units in held.items():

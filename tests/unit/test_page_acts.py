@@ -15,10 +15,13 @@ pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 pytest.importorskip("jinja2")
 
+from sqlalchemy import insert
+
 from models.record.controls import in_force
+from models.record.tables import position_locks
 from models.settings import load_settings
 from tests.unit.door_site import DoorSite, Heard
-from tests.unit.words import Put, Run
+from tests.unit.words import NOW, Put, Run
 
 
 @pytest.fixture
@@ -118,22 +121,63 @@ def test_every_form_is_of_this_session_and_comes_back(site: DoorSite) -> None:
             assert form.get("next", path) == path
 
 
-def test_a_limit_is_set_and_ended_as_by_the_command(site: DoorSite, corro: Run) -> None:
+def test_a_limit_is_set_as_by_the_command(site: DoorSite, corro: Run) -> None:
     site.login(site.token(operator=True))
-    assert "End limit" not in forms(page(site, "/risk"))
     scope = {"strategy": "dip", "symbol": "ko"}
     told = press(site, "/risk", "Set limit", name="max_value", value="20000", until="8h", reason="a new one", **scope)
     assert "limit: max_value 20000" in told
+    assert "UTC; 2 orders that were sent before count from now on" in told
     (row,) = json.loads(corro("limits", "--json")[1])
     named = ("scope_kind", "scope", "name", "value", "set_by")
     assert [row[name] for name in named] == ["strategy+symbol", "dip:KO", "max_value", "20000", "ann"]
     assert "not done: max_value: must be a decimal number" in press(
         site, "/risk", "Set limit", name="max_value", value="much", reason="x"
     )
-    assert "ended: max_value 20000" in press(site, "/risk", "End limit", reason="it is over")
-    assert json.loads(corro("limits", "--json")[1]) == []
     kinds = [(row["kind"], row["by"], row["reason"]) for row in json.loads(corro("controls", "--log", "--json")[1])]
-    assert {("limit_set", "ann", "a new one"), ("limit_clear", "ann", "it is over")} <= set(kinds)
+    assert ("limit_set", "ann", "a new one") in kinds
+
+
+def test_over_http_nobody_takes_away_what_another_pair_of_eyes_has_set(site: DoorSite, corro: Run) -> None:
+    ann, by = site.token(operator=True), ("--by", "compliance", "--reason", "four eyes")
+    assert corro("limits", "set", "approve_above_value", "1000", *by)[0] == 0
+    dear = {"order_type": "limit", "limit_price": "300"}
+
+    def lift(value: str, **more: str) -> Heard:
+        fields = {"name": "approve_above_value", "value": value, "reason": "x", **more}
+        return site.ask("POST", "/api/v1/actions/limit_set", fields, token=ann)
+
+    for loose in (lift("1e12"), lift("1000.01"), lift("5", until="1m")):
+        assert (loose.status, loose.json["reason_code"]) == (403, "not_permitted")
+    assert "approve_above_value 1000 of all orders, by compliance: would be looser" in lift("1e12").json["detail"]
+    assert site.ask("POST", "/api/v1/actions/limit_clear", {"reason": "x"}, token=ann).status == 400
+    assert site.submit(ann, **dear).json["status"] == "held"
+    assert lift("999").status == 200
+    assert [row["value"] for row in json.loads(corro("limits", "--json")[1])] == ["999"]
+
+
+def test_names_that_are_none_are_told_as_the_askers_mistake(site: DoorSite) -> None:
+    token = site.token(operator=True)
+    for name, fields in [
+        ("limit_set", {"broker": "etrade"}), ("limit_set", {"account": "ibkr:irra"}), ("unlock", {"broker": "ibkr:x"}),
+        ("limit_set", {"strategy": "dip", "symbol": "b:KO"}), ("halt", {"broker": "etrade"}),
+    ]:  # fmt: skip
+        more = {"name": "max_value", "value": "5"} if name == "limit_set" else {"symbol": "KO"}
+        heard = site.ask("POST", f"/api/v1/actions/{name}", {"reason": "x"} | more | fields, token=token)
+        assert (heard.status, heard.code) == (400, "invalid_request"), (name, fields, heard.body)
+
+
+def test_a_lock_of_a_named_account_is_ended_on_the_page(bare: Path, database: Any) -> None:
+    (bare / "corro.toml").write_text('[brokers.ibkr]\naccounts = { ira = "DU1111111" }\n')
+    at = {"since": NOW, "read_at": NOW, "expected": 0, "found": 5}
+    with database.write() as connection:
+        connection.execute(insert(position_locks).values(broker="ibkr:ira", symbol="KO", **at))
+    site = DoorSite(load_settings(home=bare))
+    site.login(site.token(operator=True, brokers=["ibkr"]))
+    assert "KO at ibkr:ira unlocked" in press(site, "/attention", "Unlock", reason="bought by hand")
+    irra = {"reason": "x", "account": "ibkr:irra"}
+    heard = site.ask("POST", "/api/v1/actions/halt", irra, token=site.token("k-2", operator=True))
+    assert (heard.status, "ibkr has no account 'irra'; it has ira" in heard.json["detail"]) == (400, True)
+    site.close()
 
 
 def test_a_bounded_key_sets_limits_within_its_bounds_alone(site: DoorSite) -> None:

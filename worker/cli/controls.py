@@ -32,13 +32,11 @@ def named(command: str, by: str | None, reason: str | None) -> tuple[str, str]:
 
 
 def scope_of(settings: "Settings", **names: str | None) -> "Scope":
-    """Return the scope of a command's options; a broker that is not configured is refused."""
-    from worker.control.scopes import Scope
+    """Return the scope of a command's options; a broker or account that is not configured is refused."""
+    from worker.control.scopes import Scope, must_be_there
 
     scope = Scope.of(**names)
-    for broker in (scope.names.get("broker"), (scope.names.get("account") or "").partition(":")[0]):
-        if broker:
-            settings.broker(broker)
+    must_be_there(settings, scope)
     return scope
 
 

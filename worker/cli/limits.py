@@ -1,14 +1,11 @@
 """`corro limits`, `limits set` and `limits clear`: what is allowed, what is used of it, and who said so."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from producers.cli import show
 from producers.cli.app import Form, Json, Out, Wide, opened, tell
-
-if TYPE_CHECKING:
-    from models.settings import Settings
 
 By = Annotated[str, typer.Option(help="who; kept for ever")]
 Reason = Annotated[str, typer.Option(help="why; kept for ever")]
@@ -45,12 +42,14 @@ def set_limit(
 ) -> None:
     """Set a limit, of all orders or of a scope, in place of the one there is; it holds for the next order."""
     from models.clock import utcnow
-    from models.risk.names import Limit, read_value
+    from models.risk.names import LOCAL, Limit, read_value
     from worker.risk.asked import limit_until
     from worker.risk.changes import set_limit as put
 
+    kind, scope = _scope(broker, account, strategy, symbol, key)
     with opened() as (settings, database):
-        kind, scope = _scope(settings, broker, account, strategy, symbol, key)
+        if kind in LOCAL:
+            settings.must_know(scope)
         limit = Limit(kind, scope, name, read_value(name, value), limit_until(until, utcnow(), "--"), by.strip())
         taken = put(database, settings.risk, limit, reason=reason)
     show.say(f"limit: {limit.words}" + (f" until {limit.until:%Y-%m-%d %H:%M:%S} UTC" if limit.until else ""))
@@ -72,8 +71,8 @@ def clear_limit(
     from models.risk.names import from_settings, value_text
     from worker.risk.changes import clear_limit as take
 
+    kind, scope = _scope(broker, account, strategy, symbol, key)
     with opened() as (settings, database):
-        kind, scope = _scope(settings, broker, account, strategy, symbol, key)
         ended = take(database, (kind, scope, name), by=by.strip(), reason=reason)
         seed = from_settings(settings.risk).get((kind, scope, name))
     show.say(f"ended: {ended.words}")
@@ -82,10 +81,9 @@ def clear_limit(
 
 
 def _scope(
-    settings: "Settings", broker: str | None, account: str | None, strategy: str | None, symbol: str | None,
-    key: str | None,
-) -> tuple[str, str]:  # fmt: skip
+    broker: str | None, account: str | None, strategy: str | None, symbol: str | None, key: str | None
+) -> tuple[str, str]:
     from worker.risk.asked import SCOPE_KINDS, limit_scope
 
     named = dict(zip(SCOPE_KINDS, (broker, account, strategy, symbol, key), strict=True))
-    return limit_scope(settings, named, mark="--")
+    return limit_scope(named, mark="--")

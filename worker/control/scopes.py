@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from models.destinations import broker_of
 from models.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from models.record.controls import ControlRow
+    from models.settings import Settings
 
 #: In the order in which two of them are joined.
 KINDS = ("broker", "account", "strategy", "symbol", "key")
@@ -44,12 +46,14 @@ class Scope:
         """Return the scope of these names, by kind, without the blanks around them; of none it is everything.
 
         Raises:
-            InvalidRequest: a name is blank or too long, an account has no broker, or they are too many.
+            InvalidRequest: a name is blank, too long or none, an account has no broker, or they are too many.
         """
         given = {kind: name for kind in KINDS if (name := names.get(kind)) is not None}
         for kind, name in given.items():
             if not name.strip() or not name.isprintable():
                 raise InvalidRequest(f"--{kind}: must be a name, was {name!r:.200}")
+            if ":" in name and kind in ("broker", "symbol"):
+                raise InvalidRequest(f"--{kind}: has no colon, was {name!r:.200}")
         given = {kind: name.strip() for kind, name in given.items()}
         if "account" in given and (":" not in given["account"] or "broker" in given):
             raise InvalidRequest(f"--account: must be BROKER:ACCOUNT, and no --broker beside it: {given['account']!r}")
@@ -108,6 +112,13 @@ def _is(kind: str, name: str, facts: Mapping[str, str | None]) -> bool:
     if kind == "account" and facts[kind] is None:
         return name.startswith(f"{facts['broker']}:")
     return facts[kind] == name
+
+
+def must_be_there(settings: Settings, scope: Scope) -> None:
+    """Raise ConfigurationError where a scope names a broker, or an account of one that names its own, that is none."""
+    place = scope.names.get("broker") or scope.names.get("account")
+    if place and settings.broker(broker_of(place)).accounts:  # else every order there counts to whatever is said
+        settings.must_know(place)
 
 
 def scope_of(control: ControlRow) -> Scope:

@@ -16,7 +16,6 @@ sent back to `next`, and its session has what was done as a notice; anybody else
 | resume  | a scope, or all                                                            |
 | kill    | a scope; flatten, collar, external                                         |
 | limit_set | name, value, until; a scope as above, strategy and symbol together as well |
-| limit_clear | name, and the scope                                                    |
 
 A field that is there and says nothing is refused: whoever lost the name of a strategy does not mean all of them. Only
 a page leaves fields blank, and `worker.page.asking.filled_in` takes those away.
@@ -24,22 +23,25 @@ a page leaves fields blank, and `worker.page.asking.filled_in` takes those away.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 from models.clock import utcnow
-from models.errors import InvalidRequest, Untrusted
+from models.destinations import broker_of
+from models.errors import ConfigurationError, InvalidRequest, Untrusted
 from models.explaining import shown
 from models.record.batch import change_one
 from models.record.controls import NOUNS, KillRow
 from models.record.order import cancel
-from models.risk.names import Limit, from_settings, read_value, value_text
+from models.risk.names import LOCAL, Limit, read_value, value_text
+from models.risk.strictness import ONLY_TIGHTENED
 from models.trust import must_reach
 from models.vocabulary import Denial
 from producers.client import OrderClient
 from worker.control import controls, kill
-from worker.control.scopes import KINDS, Scope, scope_of
+from worker.control.scopes import KINDS, Scope, must_be_there, scope_of
 from worker.orders import releases
 from worker.orders.resolve import note
 from worker.orders.resolve import resolve as settle
@@ -119,7 +121,7 @@ class Errand:
         Raises:
             InvalidRequest: there is none of that name.
         """
-        return self._configured(self.need("broker"))
+        return self._there(Scope.of(broker=self.need("broker"))).text
 
     def scope(self) -> Scope:
         """Return what a control shall be about, within the bounds of the key.
@@ -128,14 +130,10 @@ class Errand:
             InvalidRequest: a name is none.
             Untrusted: the key does not reach so far.
         """
-        scope = Scope.of(**{kind: self.text(kind) for kind in KINDS})
+        scope = self._there(Scope.of(**{kind: self.text(kind) for kind in KINDS}))
         names = scope.names
-        if account := names.get("account"):
-            self._configured(account.partition(":")[0])
-        broker = names.get("broker") or (account or "").partition(":")[0] or None
-        if broker is not None:
-            self._configured(broker)
-        self.reach(strategy=names.get("strategy"), symbol=names.get("symbol"), broker=broker)
+        place = names.get("broker") or names.get("account")
+        self.reach(strategy=names.get("strategy"), symbol=names.get("symbol"), broker=place and broker_of(place))
         return scope
 
     def reach(self, strategy: str | None, symbol: str | None, broker: str | None) -> None:
@@ -157,11 +155,29 @@ class Errand:
         self.reach(order.row["strategy"], order.row["symbol"], order.row["broker"])
         return order.client_order_id
 
-    def _configured(self, broker: str) -> str:
-        if broker not in self.client.settings.all_brokers:
-            there = ", ".join(self.client.settings.all_brokers)
-            raise InvalidRequest(f"broker: no {broker!r} is configured, there are {there}")
-        return broker
+    def known(self, place: str) -> str:
+        """Return a broker, or an account of one such as `ibkr:ira`.
+
+        Raises:
+            InvalidRequest: there is none of that name.
+        """
+        with _said_wrongly():
+            self.client.settings.must_know(place)
+        return place
+
+    def _there(self, scope: Scope) -> Scope:
+        with _said_wrongly():
+            must_be_there(self.client.settings, scope)
+        return scope
+
+
+@contextmanager
+def _said_wrongly() -> Iterator[None]:
+    """Let a name that no setting has be a mistake of whoever asks."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise InvalidRequest(str(error)) from None
 
 
 # -- ORDERS ---
@@ -197,11 +213,11 @@ def _resolve(errand: Errand) -> Told:
 
 
 def _unlock(errand: Errand) -> Told:
-    broker, symbol = errand.broker(), errand.need("symbol").upper()
-    errand.reach(None, symbol, broker)
-    lock = take(errand.client.database, broker, symbol, by=errand.by, reason=errand.reason)
+    place, symbol = errand.known(errand.need("broker")), errand.need("symbol").upper()
+    errand.reach(None, symbol, broker_of(place))
+    lock = take(errand.client.database, place, symbol, by=errand.by, reason=errand.reason)
     told = {name: lock[name] for name in ("broker", "symbol", "expected", "found", "since")}
-    return {**told, "words": f"{symbol} at {broker} unlocked"}
+    return {**told, "words": f"{symbol} at {place} unlocked"}
 
 
 # -- CONTROLS ---
@@ -245,30 +261,22 @@ def _collar(errand: Errand, flatten: bool) -> str | None:
 
 
 # -- LIMITS ---
-def _limit_of(errand: Errand) -> tuple[tuple[str, str], str]:
-    """Return the scope of a limit, within the bounds of the key, and its name."""
-    given = {kind: errand.text(kind) for kind in KINDS}
-    place, broker = limit_scope(errand.client.settings, given), given["broker"]
-    symbol, account = given["symbol"], given["account"]
-    errand.reach(given["strategy"], symbol and symbol.upper(), broker or (account and account.partition(":")[0]))
-    return place, errand.need("name")
-
-
 def _limit_set(errand: Errand) -> Told:
-    (kind, scope), name = _limit_of(errand)
+    """Set a limit that loosens none: another pair of eyes is worth nothing where one operator may take it away."""
+    given, name = {kind: errand.text(kind) for kind in KINDS}, errand.need("name")
+    kind, scope = limit_scope(given)
+    place, symbol = (errand.known(scope) if kind in LOCAL else None), given["symbol"]
+    errand.reach(given["strategy"], symbol and symbol.upper(), place and broker_of(place))
     value, until = read_value(name, errand.need("value")), limit_until(errand.text("until"), utcnow())
+    if name not in ONLY_TIGHTENED:
+        raise InvalidRequest(f"name: {name} is set by `corro limits` or in [risk] alone")
     limit = Limit(kind, scope, name, value, until, errand.by)
-    changes.set_limit(errand.client.database, errand.client.settings.risk, limit, reason=errand.reason)
+    risk, reason = errand.client.settings.risk, errand.reason
+    taken = changes.set_limit(errand.client.database, risk, limit, reason=reason, only_tighter=True)
+    words = f"limit: {limit.words}" + (f" until {until:%Y-%m-%d %H:%M:%S} UTC" if until else "")
+    words += f"; {taken} orders that were sent before count from now on" if taken else ""
     told: Told = {"scope_kind": kind, "scope": scope, "name": name, "value": value_text(value), "until": until}
-    return told | {"words": f"limit: {limit.words}" + (f" until {until:%Y-%m-%d %H:%M:%S} UTC" if until else "")}
-
-
-def _limit_clear(errand: Errand) -> Told:
-    (kind, scope), name = _limit_of(errand)
-    ended = changes.clear_limit(errand.client.database, (kind, scope, name), by=errand.by, reason=errand.reason)
-    seed = from_settings(errand.client.settings.risk).get((kind, scope, name))
-    again = f"; in force again, by the settings: {name} {value_text(seed.value)}" if seed else ""
-    return {"scope_kind": kind, "scope": scope, "name": name, "words": f"ended: {ended.words}{again}"}
+    return told | {"words": words}
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +307,6 @@ ACTIONS: dict[str, Action] = {
     "resume": Action(_resume, _SCOPE | {"all"}),
     "kill": Action(_kill, _SCOPE | {"flatten", "collar", "external"}),
     "limit_set": Action(_limit_set, _SCOPE | {"name", "value", "until"}),
-    "limit_clear": Action(_limit_clear, _SCOPE | {"name"}),
 }
 
 

@@ -14,7 +14,7 @@ from models.history.blotter import Choice, blotter, turned_away
 from models.record.controls import ControlRow
 from models.record.database import Database
 from models.record.tables import control_events
-from models.risk.names import EVERYTHING, FROM_SETTINGS, NAMES
+from models.risk.strictness import ONLY_TIGHTENED
 from models.settings import Settings
 from models.vocabulary import Status
 from worker.control.scopes import scope_of
@@ -127,18 +127,10 @@ def risk(history: History, settings: Settings, overview: Overview) -> Told:
         limits = limits_report(connection, settings.risk, overview.at)
     return {
         "limits": [row | {"share": share(row)} for row in limits],
-        "limit_names": NAMES,
-        "set_by_people": [row | {"place": _place_of(row)} for row in limits if row["set_by"] != FROM_SETTINGS],
+        "limit_names": ONLY_TIGHTENED,
         "controls": controls(overview.now.controls),
         "journal": history.rows(control_events, limit=_ROWS),
     }
-
-
-def _place_of(limit: Row) -> Row:
-    """Return the fields of a form that name a limit and its scope: pure."""
-    kind, scope = str(limit["scope_kind"]), str(limit["scope"])
-    named = zip(kind.split("+"), scope.split(":", 1) if "+" in kind else [scope], strict=True)
-    return {"name": limit["name"], **({} if kind == EVERYTHING else dict(named))}
 
 
 def share(limit: Row) -> float | None:

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 
 from models.errors import InvalidRequest
 from models.risk.names import EVERYTHING
-from models.settings import Settings
 
 #: Kinds of scopes that are named by themselves.
 SCOPE_KINDS = ("broker", "account", "strategy", "symbol", "key")
@@ -16,25 +15,24 @@ _SPAN = re.compile(r"([0-9]{1,6})([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-def limit_scope(settings: Settings, given: Mapping[str, str | None], mark: str = "") -> tuple[str, str]:
+def limit_scope(given: Mapping[str, str | None], mark: str = "") -> tuple[str, str]:
     """Return the kind and name of a limit's scope.
 
     Args:
-        settings: for the brokers.
         given: names by kind; None is not given.
         mark: before a name in words, such as `--`.
 
     Raises:
-        InvalidRequest: a name is blank, or there are several that make no scope.
-        ConfigurationError: there is no such broker.
+        InvalidRequest: a name is blank or none, or there are several that make no scope.
     """
     named = {kind: name.strip() for kind, name in given.items() if name is not None}
     if blank := [kind for kind, name in named.items() if not name]:  # it would be a limit of everything
         raise InvalidRequest(f"{mark}{blank[0]}: must be a name, was {given[blank[0]]!r}")
     if "symbol" in named:
         named["symbol"] = named["symbol"].upper()
-    if "broker" in named or "account" in named:
-        settings.broker(named.get("broker") or named["account"].partition(":")[0])
+    for kind in {"broker", "symbol"} & named.keys():  # of a symbol, a part would be the strategy's
+        if ":" in named[kind]:
+            raise InvalidRequest(f"{mark}{kind}: has no colon, was {given[kind]!r}")
     if "account" in named and not all(named["account"].partition(":")):
         raise InvalidRequest(f"{mark}account: must be BROKER:ACCOUNT, was {given['account']!r}")
     if named.keys() == {"strategy", "symbol"}:
