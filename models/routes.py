@@ -1,4 +1,8 @@
-"""Where an order may go, in order: the destinations of its own route, or of the usual one."""
+"""Where an order may go, in order: the destinations of its own route, or of the usual one.
+
+`route_of` asks the settings; `is_its_route` needs none, so that a row is judged by the order that it is of, however the
+settings, and the queue through which the order came, have filled in what the order left open.
+"""
 
 from __future__ import annotations
 
@@ -62,3 +66,23 @@ def _usual(usual: Sequence[str], queue_broker: str | None) -> tuple[str, ...]:
         return tuple(usual)
     here = [name for name in usual if broker_of(name) == queue_broker]
     return (*(here or [queue_broker]), *(name for name in usual if name not in here))
+
+
+def is_its_route(request: OrderRequest, recorded: Sequence[str]) -> bool:
+    """Tell whether a row's route is one that an order allows: its names in their order, in its account.
+
+    Two names of a route may mean one destination: `ibkr`, `ibkr:ira`.
+    """
+    ahead, seen = list(recorded), list[str]()
+    for name in request.route or recorded:
+        if ahead and leads(request, name, ahead[0]):
+            seen.append(ahead.pop(0))
+        elif not any(leads(request, name, one) for one in seen):
+            return False
+    return not ahead
+
+
+def leads(request: OrderRequest, name: str, where: str) -> bool:
+    """Tell whether a name in an order's route may mean a destination."""
+    (broker, named), (at, account) = split(name), split(where)
+    return broker == at and {named, request.account} <= {None, account}

@@ -7,6 +7,7 @@
 | the signature fits for another deployment that is known      | wrong_deployment |
 | the signature does not fit                                   | bad_signature    |
 | the order that was recorded says something else than the text | bad_signature   |
+| it is queued for another broker or account than the text's   | bad_signature   |
 | the key has been revoked                                     | key_revoked      |
 | now is before not_before or after not_after                  | key_expired      |
 | another strategy, symbol or broker than the key's            | not_permitted    |
@@ -23,11 +24,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from models.destinations import destination_of
 from models.errors import ConfigurationError, InvalidOrder, Untrusted
+from models.instruments import Instrument
 from models.messages import OrderRequest
+from models.routes import is_its_route, leads
 from models.signing import Envelope, Kind, public_key, read_secret, signed_bytes, verifies
 from models.vocabulary import Denial
 
@@ -183,7 +188,7 @@ def must_be_vouched_for(
         signed = signed_order(envelope)
     except InvalidOrder as error:
         raise Untrusted(f"key {envelope.key_id!r} has signed no order: {error}", Denial.BAD_SIGNATURE) from None
-    must_be_the_same(signed, recorded, amended=order["amended_at"] is not None, noted=noted)
+    must_be_the_same(signed, recorded, destination_of(order), amended=order["amended_at"] is not None, noted=noted)
     must_be_valid(key, now)
     must_reach(key, strategies=recorded.strategy, symbols=recorded.symbol)
     if key["needs_approval"] and not noted("approved"):
@@ -206,13 +211,15 @@ def signed_order(envelope: Envelope) -> OrderRequest:
 
 
 def must_be_the_same(
-    signed: OrderRequest, recorded: OrderRequest, *, amended: bool, noted: Callable[[str], bool]
+    signed: OrderRequest, recorded: OrderRequest, where: str, *, amended: bool, noted: Callable[[str], bool]
 ) -> None:
-    """See that the order which was recorded is the one that was signed.
+    """See that the order which was recorded is the one that was signed, and is where its text lets it be.
 
     Args:
         signed: as the text says.
-        recorded: as the row says; it may be executed for less long, and for longer only where it was held.
+        recorded: as the row says; it may be executed for less long, and for longer only where it was held. Accounts
+            that the text leaves open, the settings have said.
+        where: the destination that it is queued for.
         amended: somebody who may has replaced its terms since.
         noted: asked for its release where the row lives longer than the text.
 
@@ -221,17 +228,32 @@ def must_be_the_same(
     """
     for name in OrderRequest.model_fields:
         was, is_now = getattr(signed, name), getattr(recorded, name)
-        same = was == is_now or (amended and name in _TERMS)
+        meant = _MEANT.get(name, attrgetter(name))
+        same = meant(signed) == meant(recorded) or (amended and name in _TERMS)
         if name == "expires_at":
             same = is_now is not None and (is_now <= was or noted("released"))
         elif name == "route":
-            same = was is None or was == is_now
-        elif name == "tags":
-            same = _plain(was) == _plain(is_now)
+            same = is_its_route(signed, is_now)
+        elif name == "account":
+            is_now = where
+            same = any(leads(signed, name, where) for name in signed.route or (where,))
         if not same:
             words = f"{name} was signed as {was}, and recorded as {is_now}"
             raise Untrusted(f"{signed.client_order_id}: {words}", Denial.BAD_SIGNATURE)
 
 
-def _plain(tags: list[str] | dict[str, str] | None) -> object:
-    return tags or []
+def _instrument(request: OrderRequest) -> Instrument | None:
+    """Return what is traded, however much of it was said; None where a row from outside says nonsense."""
+    try:
+        return request.instrument
+    except ValueError:
+        return None
+
+
+#: What two orders have to have alike where it is not the words of a field; of `preview` no row has anything.
+_MEANT: Mapping[str, Callable[[OrderRequest], object]] = {
+    "tags": lambda request: request.tags or [],
+    "asset_class": _instrument,
+    "currency": _instrument,
+    "preview": lambda _: None,
+}
