@@ -207,7 +207,7 @@ class Intake:
             stored = stored_rows(connection, [row["client_order_id"] for row in rows])
             for request in requests:
                 found = stored[request.client_order_id]
-                same_or_conflict(self._placed(request), found, partial(_now, found))
+                same_or_conflict(request, found, partial(_now, found))
             return [stored[request.client_order_id] for request in requests]
 
         # One order is one statement; many are recorded together, or none of them.
@@ -337,19 +337,13 @@ class Intake:
     def _same(self, request: OrderRequest, row: OrderRow) -> bool:
         """Tell whether a request is the order that has its id; a conflict is noted on that order."""
         try:
-            same_or_conflict(self._placed(request), row, partial(_now, row))
+            same_or_conflict(request, row, partial(_now, row))
         except IdempotencyConflict as error:
             log.error("idempotency_conflict", client_order_id=request.client_order_id, error=str(error))
             told = (request.client_order_id, row["status"], "conflict", str(error))
             self.database.transact(lambda connection: note(connection, *told))
             return False
         return True
-
-    def _placed(self, request: OrderRequest) -> OrderRequest:
-        """Return a request with the accounts that its route means, as the row of its order has them."""
-        if request.route is None and request.account is None:
-            return request
-        return request.model_copy(update={"route": self.route(request)})
 
     def _deny(self, rows: Sequence[NewOrder]) -> None:
         """Record what cannot be read as denied orders, so that somebody sees them."""

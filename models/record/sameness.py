@@ -10,6 +10,7 @@ from models.errors import IdempotencyConflict
 from models.legs import PackageLeg, words_of
 from models.messages import OrderRequest
 from models.record.rows import OrderRow, by_name
+from models.routes import is_its_route
 
 #: Terms that are kept of an archived order.
 _KEPT = ("strategy", "symbol", "side", "quantity", "order_type")
@@ -40,7 +41,7 @@ def same_or_conflict(request: OrderRequest, row: OrderRow, terms_now: Callable[[
     Raises:
         IdempotencyConflict: it is another one; the words say in what.
     """
-    same_route = request.route is None or list(request.route) == list(row["route"] or ())
+    same_route = is_its_route(request, row["route"] or ())
     as_it_came = request.body_hash == row["body_hash"]
     now = None if as_it_came else terms_now()
     same = as_it_came or (now is not None and request.body_hash == now.body_hash)
@@ -48,7 +49,8 @@ def same_or_conflict(request: OrderRequest, row: OrderRow, terms_now: Callable[[
         return
     differ = [] if same else _differing(now, request) if now is not None else _differing_from(row, request)
     if not same_route:
-        differ.append(f"route ({', '.join(row['route'] or ())}; this one {', '.join(request.route or ())})")
+        this = ", ".join((*(request.route or ()), *([f"account {request.account}"] if request.account else [])))
+        differ.append(f"route ({', '.join(row['route'] or ())}; this one {this})")
     raise IdempotencyConflict(
         f"client_order_id {request.client_order_id!r} already names another order: {row['side']} "
         f"{row['quantity'] or row['notional']} {row['symbol']} {row['order_type']} on {row['route']} "

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 
 from models.errors import ConfigurationError, InvalidOrder, InvalidRequest, Unsupported
 from models.history import History, v_attempts, v_fills
 from models.messages import OrderRequest
-from models.record.tables import position_locks
+from models.record.database import Database
+from models.record.intake import Intake
+from models.record.tables import order_events, position_locks
 from models.routes import route_of
 from models.settings import BrokerSettings, Settings
 from producers.cli.app import placed, whole_place
@@ -76,6 +78,24 @@ def test_the_usual_account_stands_for_a_broker_without_one() -> None:
     brokers = {"ibkr": {"accounts": NUMBERS, "account": "main"}}
     known = settings_of(brokers=brokers, routing={"route": ["ibkr"]})
     assert route_of(known, OrderRequest(symbol="KO", side="buy", quantity=1)) == ("ibkr:main",)
+
+
+@pytest.mark.parametrize(("usual", "queue"), [(["ibkr", "tda"], "tda"), (["alpaca"], "ibkr")])
+def test_an_order_of_a_message_is_itself_whatever_queue_it_came_through(
+    database: Database, usual: list[str], queue: str
+) -> None:
+    brokers = {name: {"accounts": NUMBERS, "account": "main"} for name in ("ibkr", "tda")}
+    intake = Intake(settings_of(brokers=brokers | {"alpaca": {}}, routing={"route": usual}), database)
+    body = {"version": 2, "client_order_id": "o-1", "symbol": "KO", "side": "buy", "quantity": "1"}
+    mine, another = body | {"account": "ira"}, body | {"account": "main"}
+    assert (
+        intake.take([mine], queue) == intake.take([mine, mine], queue) == intake.take([mine], "ibkr") == {"o-1": queue}
+    )
+    assert intake.take([another], queue) == {}, "in another account it is another order"
+    with database.read() as connection:
+        told = connection.execute(select(order_events.c.kind, order_events.c.detail)).all()
+    assert [kind for kind, _ in told] == ["queued", "conflict"]
+    assert "this one account main" in told[-1].detail
 
 
 def test_numbers_are_shown_nowhere_and_are_no_names() -> None:
