@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
 from ib_async import ContractDetails
+from structlog.testing import capture_logs
 
 from models.errors import BrokerError, InstrumentUnknown
 from models.instruments import read_instrument
 from models.lookups import InstrumentReport
+from models.trading_hours import PriceBand
+from models.vocabulary import Side
+from tests.unit.ibkr_book import a_line
+from worker.brokers.ibkr import contracts as ibkr_contracts
 from worker.brokers.ibkr import lookups
 from worker.brokers.ibkr.contracts import Contracts
 from worker.brokers.ibkr.names import Names
+from worker.brokers.ibkr.reports import ComboPart
 from worker.brokers.ibkr.sdk import load_sdk
+from worker.brokers.ibkr.spoiled import Rows
 
 T = TypeVar("T")
 KO = read_instrument("KO")
@@ -86,6 +94,40 @@ def test_a_question_for_hours_keeps_the_contract_that_orders_have(failure: Excep
         assert await again is await contracts.of(KO) is not known
 
     asyncio.run(story())
+
+
+def test_an_order_does_not_wait_long_for_steps_that_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ibkr_contracts, "RULE_S", 0.01)
+
+    async def story() -> None:
+        tws = ScriptedTws()
+        asking = asyncio.create_task(tws.contracts().of(KO))
+        await tws.tells(shares(validExchanges="SMART", marketRuleIds="26"))
+        await asyncio.wait_for(asking, 0.5)
+        tws.rule.set_result([SimpleNamespace(lowEdge=0.0, increment=0.05)])
+        async with asyncio.timeout(0.5):
+            while len(tws.resolved) < 2:
+                await asyncio.sleep(0)
+        assert [one.price_bands for one in tws.resolved] == [None, (PriceBand(Decimal(0), Decimal("0.05")),)]
+
+    asyncio.run(story())
+
+
+def test_a_leg_that_ib_does_not_know_any_more_is_noted_and_asked_for_once() -> None:
+    async def story() -> None:
+        tws = ScriptedTws()
+        contracts = tws.contracts()
+        rows = Rows([a_line(combo=(ComboPart(7, Side.BUY, Decimal(1)),))])
+        for failure in (BrokerError("nobody answered"), SDK.RequestError(1, 200, "No security definition")):
+            reading = asyncio.create_task(contracts.named(rows))
+            await tws.tells(failure)
+            assert (await reading)[0].package == ()
+        await asyncio.wait_for(contracts.named(rows), 0.5)
+        assert tws.asked == ["conId 7"] * 2
+
+    with capture_logs() as logs:
+        asyncio.run(story())
+    assert [log["error"] for log in logs] == ["nobody answered", "IB does not know it"]
 
 
 @pytest.mark.parametrize(("zone", "questions"), [("BST", 1), ("", 2)])

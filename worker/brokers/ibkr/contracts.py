@@ -28,6 +28,8 @@ from worker.brokers.ibkr.sdk import Sdk, SdkContract, SdkDetails, code_and_text
 from worker.brokers.ibkr.spoiled import Rows
 
 _log = structlog.get_logger()
+#: An order waits so long for the steps of its prices, seconds: a group holds its order ids meanwhile.
+RULE_S = 0.25
 #: Takes what was looked up, without waiting.
 Resolved = Callable[[InstrumentReport], None]
 #: Returns what was looked up before a restart.
@@ -71,6 +73,8 @@ class Contracts:
         self._resolved, self._recall, self._check, self._details = resolved, recall, check, dict[int, SdkDetails]()
         #: Market rules that were asked for, by their numbers.
         self._rules: dict[int, asyncio.Task[tuple[PriceBand, ...]]] = {}
+        #: Legs that IB does not know any more, by their conIds.
+        self._gone = set[int]()
         #: What every contract is called.
         self.names = called
         self._tasks: dict[Instrument, asyncio.Task[SdkContract]] = {}
@@ -178,8 +182,21 @@ class Contracts:
         self._learn_size(found)
         details = next(each for each in found if each.contract is contract)
         if self._resolved is not None:
-            self._resolved(await self.banded(report(instrument, details), details, str(wanted.exchange)))
+            await self._tell(self._resolved, report(instrument, details), details, str(wanted.exchange))
         return self._take(instrument, details, str(wanted.exchange))
+
+    async def _tell(self, resolved: Resolved, one: InstrumentReport, details: SdkDetails, exchange: str) -> None:
+        """Tell of an instrument with its steps; where these take their time they follow, and the order goes on."""
+
+        async def tell() -> None:
+            resolved(await self.banded(one, details, exchange))
+
+        telling = asyncio.create_task(tell())
+        try:
+            async with asyncio.timeout(RULE_S):
+                await asyncio.shield(telling)
+        except TimeoutError:
+            resolved(one)
 
     def _take(self, instrument: Instrument, details: SdkDetails, exchange: str) -> SdkContract:
         """Know a contract from now on, and send what is ordered of it to an exchange."""
@@ -209,7 +226,8 @@ class Contracts:
         if self._line.ready:
             unnamed = self.names.unnamed
             await asyncio.gather(*(learn(con_id, self._learn_listing(con_id, unnamed[con_id])) for con_id in unnamed))
-            await asyncio.gather(*(learn(con_id, self._learn_leg(con_id)) for con_id in tuple(self.names.legs)))
+            legs = self.names.legs - self._gone
+            await asyncio.gather(*(learn(con_id, self._learn_leg(con_id)) for con_id in legs))
 
     async def _learn_listing(self, con_id: int, ticker: str) -> None:
         """Ask what the ticker of a contract means, and where the contract is listed if it means another one."""
@@ -222,7 +240,11 @@ class Contracts:
 
     async def _learn_leg(self, con_id: int) -> None:
         """Ask what a leg is, of which a message has told nothing but its conId."""
-        for details in (await self._numbered(con_id))[:1]:
+        found = await self._numbered(con_id)
+        if not found:
+            self._gone.add(con_id)
+            _log.info("ibkr.contract_without_name", broker=self._broker, con_id=con_id, error="IB does not know it")
+        for details in found[:1]:
             contract = details.contract
             at_home = contract.secType == "STK" and contract.primaryExchange in US_LISTINGS
             name = from_ib_symbol(contract.symbol) if at_home else names.qualified(contract, contract.primaryExchange)
