@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from models.errors import Unsupported
+from models.errors import OrderRejected, Refused, Unmapped, Unsupported
 from models.messages import OrderRequest
 from models.reports import BrokerStatus, CommissionReport, FillReport, LegReport, OrderReport, Report
 from models.vocabulary import OrderType, Side, TimeInForce
 from worker.brokers.base import OrderRef
+from worker.brokers.ibkr import orders
+from worker.brokers.ibkr import replace as ibkr_replace
 from worker.brokers.ibkr.days import same_day, zones_of
 from worker.brokers.ibkr.evidence import OrderBook, filled_of
 from worker.brokers.ibkr.pending import PendingOrder
 from worker.brokers.ibkr.reports import ComboPart, OrderLine, WireExecution, completed_status, split_execution_id
-from worker.brokers.ibkr.spoiled import spoiled
+from worker.brokers.ibkr.spoiled import Rows, spoiled
 from worker.brokers.ibkr.terms import check_listed
 from worker.brokers.ibkr.verdicts import WireVerdict
 
@@ -285,6 +290,25 @@ def test_an_execution_that_cannot_be_read_has_the_same_words_at_every_reading() 
 
     assert words("7", "0001.01") == words("8", "0001.01") != words("8", "0001.02")
     assert "0001.01" in words("7", "0001.01")
+
+
+def test_an_order_in_another_account_is_told_as_there() -> None:
+    async def story(line: OrderLine, act: Callable[..., Awaitable[object]]) -> None:
+        async def open_orders() -> Rows[OrderLine]:
+            return Rows([line])
+
+        session: Any = SimpleNamespace(
+            options=SimpleNamespace(broker="ib"), open_orders=open_orders, check=lambda: None, book=ToldBook().book
+        )
+        await act(session, replace(a_ref(), order=a_ref().order.model_copy(update={"account": "main"})))
+
+    theirs = replace(LINE, owner="ira")
+    with pytest.raises(Unmapped, match="not canceled, its reference is in account ira"):
+        asyncio.run(story(theirs, orders._listed_order_ids))
+    with pytest.raises(OrderRejected, match="not changed, its reference is in account ira"):
+        asyncio.run(story(theirs, ibkr_replace._live))
+    with pytest.raises(Refused, match="not among the open orders"):
+        asyncio.run(story(replace(theirs, ref="another"), orders._listed_order_ids))
 
 
 # -- REISSUED ORDER IDS ---

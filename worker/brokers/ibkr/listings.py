@@ -15,7 +15,7 @@ from worker.brokers.ibkr.evidence import OrderBook, filled_of
 from worker.brokers.ibkr.legs import packages_filled, shown_by
 from worker.brokers.ibkr.reports import OrderLine, WireExecution, average_of, build_report, filled_by
 from worker.brokers.ibkr.session import TwsSession
-from worker.brokers.ibkr.spoiled import Spoiled
+from worker.brokers.ibkr.spoiled import Rows, Spoiled
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -99,6 +99,18 @@ def matches(ref: OrderRef, their_ref: str | None, perm_id: int) -> bool:
 def is_another_account(ref: OrderRef, account: str | None) -> bool:
     """Tell whether something is known to be in another account than the order that is meant; both by name."""
     return None not in (ref.order.account, account) and ref.order.account != account
+
+
+def meant(ref: OrderRef, listed: Rows[OrderLine]) -> tuple[list[OrderLine], str | None]:
+    """Return the open orders that are the order that is meant, and why nothing can be said of it by the listing.
+
+    It may be what cannot be read; and what is in another account alone is not touched, and not gone.
+    """
+    named = [line for line in listed if matches(ref, line.ref, line.perm_id)]
+    lines = [line for line in named if not is_another_account(ref, line.owner)]
+    if suspects := [str(row) for row in listed.spoiled if row.may_be(ref)]:
+        return lines, f"it may be what cannot be read: {'; '.join(suspects)}"
+    return lines, f"its reference is in account {named[0].owner}" if named and not lines else None
 
 
 def open_report(book: OrderBook, line: OrderLine) -> OrderReport:

@@ -22,7 +22,7 @@ from worker.brokers.base import OrderRef, Ticket
 from worker.brokers.ibkr import reports, terms
 from worker.brokers.ibkr.evidence import KnownOrder, OrderBook
 from worker.brokers.ibkr.legs import bag_of
-from worker.brokers.ibkr.listings import is_another_account, matches
+from worker.brokers.ibkr.listings import is_another_account, meant
 from worker.brokers.ibkr.pending import Pending, PendingCancel, PendingOrder
 from worker.brokers.ibkr.reports import OrderLine
 from worker.brokers.ibkr.sdk import SdkContract
@@ -235,15 +235,13 @@ async def _listed_order_ids(session: TwsSession, ref: OrderRef) -> list[int]:
     """Return the order ids under which the open orders show an order, to be canceled by.
 
     Raises:
-        Unmapped: a row that may be the order cannot be read.
+        Unmapped: a row that may be the order cannot be read, or it is in another account.
         Refused: it is not among the open orders.
     """
     broker = session.options.broker
-    listed = await session.open_orders()
-    named = [line for line in listed if matches(ref, line.ref, line.perm_id)]
-    lines = [line for line in named if not is_another_account(ref, line.owner)]
-    if suspects := [str(row) for row in listed.spoiled if row.may_be(ref)]:
-        raise Unmapped(f"{broker}: cannot be read, so not canceled: {'; '.join(suspects)}", broker=broker)
+    lines, doubt = meant(ref, await session.open_orders())
+    if doubt is not None:
+        raise Unmapped(f"{broker}: not canceled, {doubt}", broker=broker)
     if not lines:
         raise Refused(f"{broker}: not among the open orders, nothing to cancel; read it again", broker=broker)
     ours = [line.order_id for line in lines if is_ours(session, line)]

@@ -11,7 +11,7 @@ from models.reports import DONE, OrderReport
 from worker.brokers.base import OrderRef, Ticket
 from worker.brokers.ibkr import terms
 from worker.brokers.ibkr.evidence import KnownOrder
-from worker.brokers.ibkr.listings import is_another_account, matches
+from worker.brokers.ibkr.listings import meant
 from worker.brokers.ibkr.orders import answering, contract_by, is_ours, put, verdict_on
 from worker.brokers.ibkr.pending import PendingChange
 from worker.brokers.ibkr.reports import filled_by
@@ -56,10 +56,9 @@ async def _live(session: TwsSession, ref: OrderRef) -> KnownOrder:
         raise NotConnected(
             f"{broker}: not changed, the open orders could not be read: {error}", broker=broker
         ) from None
-    named = [line for line in listed if matches(ref, line.ref, line.perm_id)]
-    lines = [line for line in named if not is_another_account(ref, line.owner)]
-    if suspects := [str(row) for row in listed.spoiled if row.may_be(ref)]:
-        raise OrderRejected(f"{broker}: cannot be read, so not changed: {'; '.join(suspects)}", broker=broker)
+    lines, doubt = meant(ref, listed)
+    if doubt is not None:
+        raise OrderRejected(f"{broker}: not changed, {doubt}", broker=broker)
     if not lines:
         raise OrderRejected(f"{broker}: not among the open orders, nothing to change; read it again", broker=broker)
     if len(lines) > 1:
