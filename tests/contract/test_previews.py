@@ -15,7 +15,7 @@ from models.messages import OrderRequest
 from models.vocabulary import TimeInForce
 from tests.contract.brokers import EVERY, SDKS, AdapterBench, bench, order
 from tests.kit.waiting import eventually
-from worker.brokers.ibkr.what_if import read_state
+from worker.brokers.ibkr.what_if import read_state, together
 from worker.brokers.lookups import previewed
 
 OPTION = "AAPL301220C00200000"
@@ -134,6 +134,22 @@ def test_a_group_is_previewed_as_one_and_leaves_nothing_there(desk: AdapterBench
     assert "ioc" in unlinked.refused or "day or gtc" in unlinked.refused
     assert desk.orders() == []
     assert desk.reports == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "refused", "margin"),
+    [(GroupKind.OTO, None, 100), (GroupKind.OCO, "second, asked by itself: 201 no", None)],
+)
+def test_of_orders_that_exclude_each_other_no_refusal_is_taken(
+    kind: GroupKind, refused: str | None, margin: int | None
+) -> None:
+    legs = [order().model_copy(update={"group": Membership("g", kind, leg)}) for leg in ("first", "second")]
+    taken = PreviewReport(margin_after=Decimal(100))
+    told = together(legs, [taken, PreviewReport(refused="201 no")])
+    assert (told.refused, told.margin_after) == (refused, margin)
+    assert ("second, asked by itself: 201 no" in told.warnings) == (refused is None)
+    dearer = together(legs, [taken, PreviewReport(margin_after=Decimal(150))])
+    assert (dearer.refused, dearer.margin_after) == (None, 150 if kind is GroupKind.OCO else 100)
 
 
 @pytest.mark.parametrize("name", [*SDKS, "schwab"])

@@ -79,8 +79,9 @@ async def of_all(session: TwsSession, legs: Sequence[OrderRequest]) -> PreviewRe
 def together(legs: Sequence[OrderRequest], told: Sequence[PreviewReport]) -> PreviewReport:
     """Make one report of those about the legs of a group: pure.
 
-    The margin is the lead's: what exits do is told as if nothing were held, and they close. Of orders that exclude each
-    other one is paid for, the dearer. What would be refused of an exit by itself is a warning.
+    The margin is the lead's: what exits do is told as if nothing were held, and they close; what would be refused of an
+    exit by itself is a warning. Orders that exclude each other all work at once: what is refused of one is refused, one
+    is paid for, the dearer, and the margin is the larger, where each is known.
 
     Args:
         legs: the orders, the lead first.
@@ -90,8 +91,15 @@ def together(legs: Sequence[OrderRequest], told: Sequence[PreviewReport]) -> Pre
     kind = GroupKind.OTO if legs[0].group is None else legs[0].group.kind
     every = list(zip((str(leg.group and leg.group.leg) for leg in legs), told, strict=True))
     warnings = [f"{name}: {words}" for name, report in every for words in report.warnings]
-    warnings += [f"{name}, asked by itself: {report.refused}" for name, report in every[1:] if report.refused]
-    warnings.append("IB was asked about each leg by itself; the margin is the first one's")
+    refusals = [report.refused and f"{name}, asked by itself: {report.refused}" for name, report in every]
+    if kind is GroupKind.OCO:
+        refused, whose = "; ".join(filter(None, refusals)) or None, "the larger"
+        margins = [report.margin_after for report in told if report.margin_after is not None]
+        margin = max(margins) if len(margins) == len(told) else None
+    else:
+        refused, margin, whose = lead.refused, lead.margin_after, "the first one's"
+        warnings += filter(None, refusals[1:])
+    warnings.append(f"IB was asked about each leg by itself; the margin is {whose}")
     costs = [report.commission for report in told]
     known = [cost for cost in costs if cost is not None]
     is_whole = len(known) == len(costs) and len({report.currency for report in told}) == 1
@@ -99,6 +107,8 @@ def together(legs: Sequence[OrderRequest], told: Sequence[PreviewReport]) -> Pre
     return replace(
         lead,
         supported=lead.supported and all(report.supported for report in rest),
+        refused=refused,
+        margin_after=margin,
         commission=paid.get(kind, lambda: sum(known, Decimal(0)))() if is_whole else None,
         warnings=tuple(warnings),
     )
