@@ -68,6 +68,25 @@ def test_hours_are_read_in_the_zone_of_the_exchange_old_forms_too() -> None:
 
 
 @pytest.mark.parametrize(
+    ("told", "moments"),
+    [
+        ("20260707:1700-20260708:1600", {"07-07 15:00": None, "07-07 23:00": "regular", "07-08 21:30": None}),
+        ("20260703:CLOSED;20260705:1700-20260706:1600", {"07-03 15:00": None, "07-04 15:00": "closed"}),
+        ("20260707:0830-20260707:1500", {"07-07 06:00": "closed", "07-07 15:00": "regular"}),
+        ("20260707:0000-20260708:0000", {"07-07 04:00": None, "07-07 05:00": "regular", "07-08 04:59": "regular"}),
+        ("20261031:CLOSED;20261101:CLOSED", {"11-02 05:30": "closed", "11-02 06:00": None}),  # of 25 hours
+        ("20261031:1700-1600;20261101:CLOSED", {"11-01 21:30": "regular", "11-01 22:00": "closed"}),
+    ],
+)
+def test_nothing_is_told_of_a_time_in_which_an_earlier_session_may_run(
+    told: str, moments: dict[str, str | None]
+) -> None:
+    hours = hours_of(details(timeZoneId="US/Central", tradingHours=told, liquidHours=told))
+    assert hours is not None
+    assert {at: hours.session_at(utc(f"2026-{at}")) for at in moments} == moments
+
+
+@pytest.mark.parametrize(
     "told",
     [
         {"timeZoneId": "nowhere at all", "tradingHours": "20260708:CLOSED", "liquidHours": "20260708:CLOSED"},

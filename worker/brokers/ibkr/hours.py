@@ -17,6 +17,7 @@ from worker.brokers.ibkr.sdk import SdkDetails, SdkPriceIncrement
 from worker.brokers.ibkr.times import Zones
 from worker.brokers.values import number, positive, soft
 
+_MOMENT = timedelta(microseconds=1)
 _DAY = re.compile(r"(\d{8}):(CLOSED|[\d:,-]+)", re.ASCII)
 _RANGE = re.compile(r"(?:(\d{8}):)?(\d{4})-(?:(\d{8}):)?(\d{4})", re.ASCII)
 #: `EST (Eastern Standard Time)`: the name in front is Java's.
@@ -59,20 +60,25 @@ def _read(text: str, zone: tzinfo) -> TradingHours | None:
     Raises:
         ValueError: a part of it cannot be read.
     """
-    days, spans, ends = [], list[Span](), []
+    days, spans, ends = list[str](), list[Span](), list[datetime]()
     for part in filter(None, text.split(";")):
         found = _DAY.fullmatch(part.strip())
         if found is None:
             raise ValueError(f"no day: {part!r}")
-        day = _at(found[1], "0000", zone)
-        days.append(day)
+        days.append(found[1])
         if found[2] == "CLOSED":
-            ends.append(day + timedelta(days=1))
+            ends.append(_at(found[1], "2400", zone))
             continue
         for one in part.strip().removeprefix(f"{found[1]}:").split(","):
             spans.append(_span(found[1], one, zone))
             ends.append(spans[-1][1])
-    return TradingHours(since=min(days), until=max(ends), every=tuple(spans)) if days else None
+    if not days:
+        return None
+    since = _at(min(days), "0000", zone)
+    if any(begin.astimezone(zone).date() < (end.astimezone(zone) - _MOMENT).date() for begin, end in spans):
+        # A session of the evening before may still be under way, and is not told.
+        since = min(_at(min(days), "2400", zone), *(begin for begin, _ in spans))
+    return TradingHours(since=since, until=max(ends), every=tuple(spans))
 
 
 def _span(day: str, text: str, zone: tzinfo) -> Span:
@@ -81,15 +87,15 @@ def _span(day: str, text: str, zone: tzinfo) -> Span:
         raise ValueError(f"no session: {text!r}")
     begin, end = _at(found[1] or day, found[2], zone), _at(found[3] or day, found[4], zone)
     if end <= begin and found[3] is None:
-        end += timedelta(days=1)
+        end = _at(day, found[4], zone, later=1)
     if end <= begin:
         raise ValueError(f"a session that ends before it begins: {text!r}")
     return begin, end
 
 
-def _at(day: str, hour: str, zone: tzinfo) -> datetime:
-    """Return a moment, UTC; `2400` and `2359` of a day are its end."""
-    midnight = datetime.strptime(day, "%Y%m%d").replace(tzinfo=zone)
+def _at(day: str, hour: str, zone: tzinfo, later: int = 0) -> datetime:
+    """Return a moment so many days later, UTC; `2400` and `2359` of a day are its end."""
+    midnight = datetime.strptime(day, "%Y%m%d").replace(tzinfo=zone) + timedelta(days=later)
     if hour in ("2400", "2359"):
         return (midnight + timedelta(days=1)).astimezone(UTC)
     return midnight.replace(hour=int(hour[:2]), minute=int(hour[2:])).astimezone(UTC)

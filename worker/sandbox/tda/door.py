@@ -354,7 +354,7 @@ class TdaDoor(HttpDoor):
         return self._json(self._spoilt("list", rows))
 
     async def _preview(self, request: web.Request) -> web.Response:
-        """Answer what an order would cost, and whether it would be taken; Schwab only."""
+        """Answer what an order would cost, and whether it would be taken; Schwab only, of linked ones assumed."""
         account, whole = self._account_of(request), await read_json(request)
         fields, *others = (self._read(one, account) for one in every(whole, self.dialect))
         why = rejection_of(self.market, self.name, fields)

@@ -1,4 +1,7 @@
-"""What an order would cost, and whether it would be taken, by Schwab's document of previewOrder."""
+"""What an order would cost, and whether it would be taken, by Schwab's document of previewOrder.
+
+That it takes linked orders is assumed.
+"""
 
 from __future__ import annotations
 

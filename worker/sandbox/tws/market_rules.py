@@ -24,7 +24,7 @@ _ZONES = {"future": "US/Central", "TSE": "America/Toronto", "IBIS": "MET", "LSE"
 _AT_HOME, _OPTIONS = ("0400-2000", "0930-1600"), ("0930-1600", "0930-1600")
 _ABROAD = {"TSE": ("0930-1600",) * 2, "IBIS": ("0900-1730",) * 2, "LSE": ("0800-1630",) * 2}
 _NIGHTLY = {"future": ("1700", "1600"), "forex": ("1715", "1700")}
-#: Days that are told of, the one before included.
+#: Days that are told of, the one before included (assumed: docs/facts/ibkr.md#9.11).
 _DAYS = 8
 
 
