@@ -218,10 +218,7 @@ class OrderDesk:
     # -- CHANGING AND CANCELING --
 
     def _change(self, client: Outlet, tws: TwsOrder, request: PlaceOrder) -> None:
-        """Change an order that is placed again under its id, or refuse as TWS does (103, 104, 105).
-
-        Of another account 105 is assumed.
-        """
+        """Change an order placed again under its id, or refuse as TWS does (103, 104, 105: of an account assumed)."""
         order, old = tws.order, tws.request
         if not order.is_live:
             code = 104 if order.state == "filled" else 103
