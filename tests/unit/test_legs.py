@@ -196,6 +196,21 @@ def test_a_symbol_that_may_not_be_traded_is_traded_in_no_package() -> None:
     assert not isinstance(decide_risk(order, limits[1:], Usage(), None, None, utcnow()), Refuse)
 
 
+@pytest.mark.parametrize(("kind", "scope"), [("symbol", "KO"), ("strategy+symbol", "dip:KO")])
+def test_the_size_of_a_shares_symbol_holds_for_the_share_leg_whose_symbol_the_package_has(
+    kind: str, scope: str
+) -> None:
+    order = Intended(
+        symbol="KO", side=Side.BUY, quantity=D(10), adds=D(10), created_at=utcnow(), multiplier=D(100),
+        strategy="dip", legs=stored_legs([SHARES, SELL]),
+    )  # fmt: skip
+    for most, is_refused in ((999, True), (1000, False)):
+        limits = [Limit(kind, scope, "max_quantity", D(most)), Limit("strategy", "dip", "max_quantity", D(10))]
+        (shares, own), (_, of_option) = limits_of_legs(limits, order)
+        assert (own, of_option) == (limits[:1], [])
+        assert isinstance(decide_risk(shares, own, Usage(), None, None, utcnow()), Refuse) == is_refused
+
+
 def test_limits_count_packages_by_their_net_and_positions_by_leg() -> None:
     order = Intended(
         symbol="KO", side=Side.BUY, quantity=D(10), adds=D(10), created_at=utcnow(), limit_price=D("-1.20"),

@@ -299,13 +299,16 @@ def _of_order(limits: Sequence[Limit], order: Intended) -> list[Limit]:
 
 
 def limits_of_legs(limits: Sequence[Limit], order: Intended) -> list[_LegLimits]:
-    """Return the legs of a package, each with its limits: of position, and the sizes that its own symbol has."""
-    packages = that_apply(limits, order.scopes)
+    """Return the legs of a package, each with its limits: of position, and the sizes of its own symbol.
 
-    def holds(one: Limit) -> bool:
-        return one.name in ("max_position", "restricted") or (one.name == "max_quantity" and one not in packages)
+    A share's symbol is the package's as well: its size holds for the packages, and for the shares of this leg.
+    """
+    return [(leg, list(filter(_is_of_leg, that_apply(limits, leg.scopes)))) for leg in order.by_leg]
 
-    return [(leg, list(filter(holds, that_apply(limits, leg.scopes)))) for leg in order.by_leg]
+
+def _is_of_leg(limit: Limit) -> bool:
+    is_of_symbol = limit.scope_kind in ("symbol", "strategy+symbol")
+    return limit.name in ("max_position", "restricted") or (limit.name == "max_quantity" and is_of_symbol)
 
 
 def _text(value: object) -> str | None:
