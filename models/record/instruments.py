@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import date, datetime
 from decimal import Decimal
 from typing import TypedDict
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Connection, or_, select
 
 from models.lookups import InstrumentReport
@@ -64,11 +65,17 @@ def row_of(one: InstrumentReport, broker: str, at: datetime) -> InstrumentRow:
 
 
 def told_hours(connection: Connection, symbols: Iterable[str]) -> dict[tuple[str, str], TradingHours]:
-    """Return when instruments trade, as a broker has told last, by symbol and class; nothing of others."""
+    """Return when instruments trade, as a broker has told last, by symbol and class; nothing of others.
+
+    Hours that cannot be read tell nothing: they stop no order, and those of before still hold.
+    """
     i = instruments.c
     chosen = select(i.symbol, i.asset_class, i.hours).where(i.symbol.in_(sorted(set(symbols))), i.hours.is_not(None))
-    rows = connection.execute(chosen.order_by(i.resolved_at)).all()
-    return {(row.symbol, row.asset_class): _HOURS.validate_python(row.hours) for row in rows}
+    found: dict[tuple[str, str], TradingHours] = {}
+    for row in connection.execute(chosen.order_by(i.resolved_at)):
+        with suppress(ValidationError):
+            found[row.symbol, row.asset_class] = _HOURS.validate_python(row.hours)
+    return found
 
 
 def kept_instruments(

@@ -4,7 +4,7 @@
 |--------------------------------|-------------------------------------------------------------------|----------------|
 | restricted                     | it is true                                                        | restricted     |
 | skew                           | created_at is further from our clock                              | skew           |
-| session                        | the market is not in that session                                 | session        |
+| session                        | out of that session; where it is not known, it waits once         | session        |
 | allow_short                    | it is false, and the order opens a short position                 | short          |
 | max_quantity                   | the order is larger                                               | order_quantity |
 | max_value, max_open_value,     | no price is known that is fresh enough                            | no_price       |
@@ -46,6 +46,8 @@ Trip = Literal["halted", "reducing"]
 _ZERO = Decimal(0)
 #: An order that has to wait for its turn is held so long at most, seconds.
 LONGEST_HOLD_S = 1.0
+#: An order whose broker is asked when its instrument trades waits so long for the answer, seconds.
+HOURS_S = 10.0
 #: A reference price is good for so long where nothing else is set, seconds.
 PRICE_MAX_AGE_S = Decimal(60)
 #: Window of `repeat_count` where nothing else is set, seconds.
@@ -242,16 +244,14 @@ def _skew(case: _AskedOrder, limit: Limit) -> Refuse | None:
     return _no(Denial.SKEW, f"created_at is {away:.1f} s from our clock", limit, away)
 
 
-def _session(case: _AskedOrder, limit: Limit) -> Refuse | None:
-    good = {
-        "any": ("regular", "extended", "closed", None),
-        "regular": ("regular",),
-        "extended": ("regular", "extended"),
-    }
-    if case.session in good[str(limit.value)]:
+def _session(case: _AskedOrder, limit: Limit) -> Refuse | Hold | None:
+    order, good = case.order, {"regular": ("regular",), "extended": ("regular", "extended")}
+    if limit.value == "any" or case.session in good[str(limit.value)]:
         return None
+    if case.session is None and order.is_new and order.waited_for != Denial.SESSION:
+        return Hold(HOURS_S, f"waits: {order.broker} is asked when {order.symbol} trades", Denial.SESSION)
     now = {"closed": "the market is closed", "extended": "the regular session is not on"}
-    return _no(Denial.SESSION, now.get(str(case.session), f"the hours of {case.order.symbol} are not known"), limit)
+    return _no(Denial.SESSION, now.get(str(case.session), f"the hours of {order.symbol} are not known"), limit)
 
 
 def _short(case: _AskedOrder, limit: Limit) -> Refuse | None:
@@ -325,7 +325,7 @@ def _rate(case: _AskedOrder, limit: Limit) -> Refuse | Hold | None:
     if len(gone) < limit.number:
         return None
     what = f"{len(gone) + 1} within a minute"
-    if limit.number and not case.order.waited:
+    if limit.number and case.order.waited_for != Denial.RATE:
         turn = 60 - (case.now - gone[len(gone) - int(limit.number)]).total_seconds()
         if turn <= LONGEST_HOLD_S:
             return Hold(max(turn, 0.05), f"waits for its turn: {what} ({limit.words})")

@@ -30,11 +30,11 @@ class Intended:
         reduces: it only makes a position smaller.
         opens_short: it sells more than is held.
         is_new: it is no replace.
-        waited: it has been held for its turn already.
+        waited_for: code of what it has waited for already: its turn (`rate`), its hours (`session`).
         approved: somebody has approved it.
         rests: it may trade with another order as soon as it is there: a market or a limit order.
         legs: of a package, whose quantity counts packages and whose price is a net one.
-        asset_class: None where the symbol says it.
+        asset_class: None in rows from before there were classes.
     """
 
     symbol: str
@@ -55,7 +55,7 @@ class Intended:
     reduces: bool = False
     opens_short: bool = False
     is_new: bool = True
-    waited: bool = False
+    waited_for: str | None = None
     approved: bool = False
     client_order_id: str = ""
     rests: bool = True

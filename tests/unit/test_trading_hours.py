@@ -9,18 +9,23 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sqlalchemy import select, update
 
 from models.errors import Unsupported
-from models.instruments import read_instrument
+from models.instruments import Instrument, read_instrument
+from models.legs import legs_field
 from models.lookups import InstrumentReport
 from models.messages import OrderRequest
 from models.record.database import Database
+from models.record.instrument_tables import instruments
 from models.record.instruments import keep_instruments, told_hours
+from models.record.tables import fetches
 from models.trading_hours import PriceBand, TradingHours
 from models.vocabulary import AssetClass
 from worker.brokers.fake import FakeBroker
 from worker.brokers.ibkr.hours import bands_of, hours_of, rule_of
 from worker.data.instruments import InstrumentRules, KnownInstruments, expired, off_the_steps
+from worker.risk.hours import OrderHours, traded
 from worker.runtime.sessions import is_over, opens_after, session_of
 
 #: A Saturday at noon in New York, the Friday before at 13:30, after an early close, and a Monday at noon.
@@ -152,6 +157,55 @@ def test_what_the_broker_tells_comes_first() -> None:
     assert session_of(read_instrument("KO"), SATURDAY, told) == "regular"
 
 
+# -- OF ORDERS ---
+def test_a_package_is_in_the_strictest_session_of_its_legs(database: Database) -> None:
+    share, option = read_instrument("KO"), read_instrument("KO261218C00070000")
+    legs = legs_field([{"symbol": "KO", "side": "buy", "ratio": 100}, {"symbol": option.symbol, "side": "sell"}])
+    assert legs is not None
+    assert traded("KO", "us_equity", legs) == (share, option)
+    with database.read() as connection:
+        hours = OrderHours(connection, [share, option], EARLY)
+        assert [hours.session(them) for them in ([share], [option], [share, option])] == [
+            "extended",
+            "closed",
+            "closed",
+        ]
+        assert hours.opens([share, option]) == utc("2026-11-30 14:30")
+        assert OrderHours(connection, [share, option], MONDAY).session([share, option]) == "regular"
+
+
+def test_an_instrument_that_many_orders_trade_is_looked_up_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+
+    def counted(one: Instrument, *more: Any) -> Any:
+        looked.append(one.symbol)
+        return session_of(one, *more)
+
+    monkeypatch.setattr("worker.risk.hours.session_of", counted)
+    coin, share = read_instrument("BTC/USD", AssetClass.CRYPTO), read_instrument("KO")
+    with database.read() as connection:
+        hours = OrderHours(connection, [coin, share] * 50, MONDAY)
+        assert {hours.session([one]) for one in [coin, share] * 50} == {"regular"}
+    assert looked == ["BTC/USD", "KO"]
+
+
+def test_each_broker_is_asked_once_an_hour_whatever_its_name(database: Database) -> None:
+    coin = read_instrument("ABCDEFGHIJ/USDT", AssetClass.CRYPTO)
+    longest = read_instrument(f"{'A' * 24}@NOWHERE", AssetClass.EQUITY)
+    brokers = ["a-broker-of-a-long-name-1", "a-broker-of-a-long-name-2"]
+    with database.write() as connection:
+        for late in (0, 1, 45):
+            hours = OrderHours(connection, [coin, longest], MONDAY + timedelta(minutes=late))
+            for name in brokers:
+                hours.ask(name, [coin, longest])
+        rows = connection.execute(select(fetches.c.broker, fetches.c.fetch_id, fetches.c.request)).all()
+    assert sorted(broker for broker, _, _ in rows) == sorted(brokers * 4)
+    assert all(len(fetch_id) <= 64 for _, fetch_id, _ in rows)
+    assert {request["query"] for _, _, request in rows} == {coin.symbol, longest.symbol}
+
+
 # -- HELD AGAINST ORDERS ---
 def order(symbol: str, **terms: Any) -> OrderRequest:
     return OrderRequest(**{"symbol": symbol, "side": "buy", "quantity": 10, "created_at": MONDAY, **terms})
@@ -213,8 +267,12 @@ def test_hours_and_ranges_are_kept_and_hold_after_a_restart(database: Database) 
     with database.write() as connection:
         keep_instruments(connection, "fake", [replace(bmw, symbol="BMW@FWB"), bmw], now)
         keep_instruments(connection, "other", [replace(bmw, hours=None)], now + timedelta(minutes=1))
-    with database.read() as connection:
+    with database.write() as connection:
         assert told_hours(connection, ["BMW@IBIS", "KO"]) == {("BMW@IBIS", "equity"): hours}
+        for broken in ({"since": "soon"}, []):
+            found = update(instruments).where(instruments.c.broker == "other").values(hours=broken)
+            connection.execute(found)
+            assert told_hours(connection, ["BMW@IBIS"]) == {("BMW@IBIS", "equity"): hours}
     broker = FakeBroker()
     KnownInstruments(database, broker).write()
     with pytest.raises(Unsupported, match=r"steps of 0\.02 at that price"):

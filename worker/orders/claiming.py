@@ -307,7 +307,7 @@ class Claims:
     def _begin(self, entry: OrderRecord, baseline: list[str], reserved: Json | None = None) -> Claimed:
         """Make an order ours: `submitted`, with an attempt whose lease runs from now."""
         number = entry.next_attempt
-        if entry.order["reason_code"] == Denial.RATE:
+        if entry.order["reason_code"] in (Denial.RATE, Denial.SESSION):
             entry.set(reason=None, reason_code=None)  # it has its turn
         theirs = self._their_id(entry, number)
         entry.happen(Fact.CLAIMED, attempt_no=number, detail=begun_words(number, destination_of(entry.order)))

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import chain
 
 from sqlalchemy import and_, or_, select
 
 from models import encoding
 from models.encoding import to_json
 from models.errors import InvalidRequest
-from models.fetch_requests import FetchRequest
 from models.four_eyes import must_be_another
-from models.instruments import Instrument, read_instrument
+from models.instruments import Instrument
+from models.legs import stored_legs
 from models.lifecycle import Fact
 from models.messages import MAX_BATCH
 from models.record.batch import OrderBatch, change_one
 from models.record.database import Database
-from models.record.fetches import insert_fetch
 from models.record.holds import APPROVAL, LONGEST_HOLD_S, NOT_BEFORE, SESSION, let_wait, reasons, release
-from models.record.instruments import told_hours
 from models.record.keys import read_ring
 from models.record.order import OrderRecord
 from models.record.rows import ReadableOrder, by_name
@@ -27,14 +26,13 @@ from models.record.statements import Query
 from models.record.tables import orders
 from models.settings import Settings
 from models.signing import Signer
-from models.trading_hours import TradingHours
 from models.trust import must_be_valid
 from models.vocabulary import Denial, Status
 from producers.client import OrderClient
 from worker.control.controls import journal
 from worker.orders.batches import Batches
+from worker.risk.hours import OrderHours, traded
 from worker.runtime.clock import utcnow
-from worker.runtime.sessions import opens_after, session_of
 
 #: An order whose instrument's hours nobody knows is looked at again after this.
 _ASK_AGAIN = timedelta(minutes=1)
@@ -74,51 +72,40 @@ class Releases:
         query = Query(found, ReadableOrder)
 
         def work(batch: OrderBatch) -> None:
-            for entry in batch.entries.values():
-                self._judge(entry)
+            wanted = {id_: _awaited(entry) for id_, entry in batch.entries.items()}
+            hours = OrderHours(batch.connection, chain.from_iterable(wanted.values()), batch.now)
+            for id_, entry in batch.entries.items():
+                self._judge(entry, wanted[id_], hours)
 
         _, effects = self.batches.over(lambda c: OrderBatch.of(c, query.rows(c), utcnow()), work)
         self.batches.follow_up(effects)
 
-    def _judge(self, entry: OrderRecord) -> None:
+    def _judge(self, entry: OrderRecord, awaited: tuple[Instrument, ...], hours: OrderHours) -> None:
         row = entry.order
         if row["created_at"] <= entry.now - self.longest:
             days = self.longest.total_seconds() / 86_400
             entry.happen(Fact.EXPIRED, detail=f"held for {days:g} days, longer than an order may be: {row['reason']}")
             return
-        left = [name for name in reasons(entry) if name != NOT_BEFORE]
-        instrument, hours = self._hours(entry) if SESSION in left else (None, None)
-        session = "regular" if instrument is None else session_of(instrument, entry.now, hours)
+        session = hours.session(awaited)
         if session == "regular":
             release(entry, "its time has come")
             return
-        assert instrument is not None
-        opens = opens_after(instrument, entry.now, hours) if session is not None else None
+        opens = hours.opens(awaited) if session is not None else None
         if opens is None:
-            self._ask(entry, instrument)
-            opens, words = entry.now + _ASK_AGAIN, f"held: {row['broker']} is asked when {instrument} trades"
+            hours.ask(row["broker"], awaited)
+            opens, words = entry.now + _ASK_AGAIN, f"held: {row['broker']} is asked when {row['symbol']} trades"
         else:
             words = f"held: the regular session opens at {opens:%Y-%m-%d %H:%M} UTC"
         is_news = words != row["reason"]
-        let_wait(entry, left, opens, words)
+        let_wait(entry, [name for name in reasons(entry) if name != NOT_BEFORE], opens, words)
         if is_news:
             entry.note("held", words)
 
-    @staticmethod
-    def _hours(entry: OrderRecord) -> tuple[Instrument, TradingHours | None]:
-        """Return what an order is about, and what a broker has told of its hours."""
-        row = entry.order
-        instrument = read_instrument(row["symbol"], row["asset_class"], row["currency"] if row["asset_class"] else None)
-        told = told_hours(entry.batch.connection, [instrument.symbol])
-        return instrument, told.get((instrument.symbol, str(instrument.asset_class)))
 
-    @staticmethod
-    def _ask(entry: OrderRecord, instrument: Instrument) -> None:
-        """Have the order's broker asked when an instrument trades, once an hour: a request for data, and its row."""
-        asked = {"query": instrument.symbol, "asset_class": str(instrument.asset_class)}
-        id_ = f"hours-{entry.now:%Y%m%d%H}-{instrument.symbol}-{entry.order['broker']}"[:64]
-        fetch = FetchRequest(kind="instruments", fetch_id=id_, request=asked)
-        insert_fetch(entry.batch.connection, fetch, [entry.order["broker"]], entry.now)
+def _awaited(entry: OrderRecord) -> tuple[Instrument, ...]:
+    """Return whose session an order waits for; nothing of one that waits for none."""
+    row = entry.order
+    return traded(row["symbol"], row["asset_class"], stored_legs(row["legs"])) if SESSION in reasons(entry) else ()
 
 
 # -- WHAT PEOPLE SAY ---

@@ -11,16 +11,15 @@ from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
+from itertools import chain
 
 from sqlalchemy import Connection, select
 
 from models.destinations import destination_of
 from models.encoding import plain
-from models.instruments import read_instrument
 from models.legs import only_closes, opens_short, stored_legs, unit_of
 from models.messages import OrderRequest
 from models.record.groups import that_count
-from models.record.instruments import told_hours
 from models.record.limits import limit_rows
 from models.record.order import OrderRecord
 from models.record.rows import Json, ReadableOrder, by_name
@@ -32,14 +31,12 @@ from models.risk.names import Limit, RiskSettings, from_settings, in_force, that
 from models.settings import Settings
 from models.sizes import left_of
 from models.trading_hours import Session
-from models.vocabulary import CLOSING, AssetClass, Denial, OrderType, Side, signed
+from models.vocabulary import CLOSING, OrderType, Side, signed
 from worker.positions.holdings import holdings
 from worker.risk.exposure import COUNTING, Exposure
+from worker.risk.hours import OrderHours, traded
 from worker.risk.prices import known_prices, multiplier_of, price_of_package
-from worker.runtime.sessions import session_of
 
-#: Classes that trade in New York's session: nobody is asked for their hours.
-_NEW_YORKS = frozenset({None, AssetClass.US_EQUITY})
 _AT_ONCE = frozenset({OrderType.MARKET, OrderType.LIMIT})
 #: Fills of so long ago are looked at for a price where a limit takes older ones, seconds at most.
 _OLDEST_FILL_S = 3600.0
@@ -175,7 +172,7 @@ class Limiter:
             reduces=reduces,
             opens_short=opens_short(legs) if legs else signed(side) < 0 and not reduces,
             is_new=is_new,
-            waited=row["reason_code"] == Denial.RATE,
+            waited_for=row["reason_code"],
             rests=row["order_type"] in _AT_ONCE and not legs,
             legs=legs,
             asset_class=row["asset_class"],
@@ -229,13 +226,18 @@ class RiskQuestions:
         return PRICED | (OF_UNITS if any(order.notional is not None for order in wanted) else frozenset())
 
     def _read_sessions(self, connection: Connection) -> dict[str, Session | None]:
-        """Return the session in which the instrument of each order is."""
-        orders = self._orders.values()
-        told = told_hours(connection, {order.symbol for order in orders if order.asset_class not in _NEW_YORKS})
-        wanted = {id_: read_instrument(order.symbol, order.asset_class) for id_, order in self._orders.items()}
-        return {
-            id_: session_of(one, self.now, told.get((one.symbol, str(one.asset_class)))) for id_, one in wanted.items()
+        """Return the session of each order that a limit lets out in some alone; where nobody knows it, we ask."""
+        wanted = {
+            id_: traded(order.symbol, order.asset_class, order.legs)
+            for id_, order in self._orders.items()
+            if any(limit.name == "session" and limit.value != "any" for limit in self._limits[id_])
         }
+        hours = OrderHours(connection, chain.from_iterable(wanted.values()), self.now)
+        found = {id_: hours.session(instruments) for id_, instruments in wanted.items()}
+        for id_, session in found.items():
+            if session is None and (broker := self._orders[id_].broker):
+                hours.ask(broker, wanted[id_])
+        return found
 
     def _read_prices(self, connection: Connection, limits: Sequence[Limit]) -> dict[str, ReferencePrice]:
         ages = [float(limit.number) for limit in limits if limit.name == "price_max_age"]
