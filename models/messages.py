@@ -113,7 +113,7 @@ class OrderRequest(BaseModel):
         expires_at: after this moment the order is not sent any more; default 60 s after created_at, or after the
             moment at which an order that was held is released.
         not_before: it is held until then.
-        session: regular: it is held while New York's exchanges are not in their regular session; any (default).
+        session: regular: it is held while its instrument, or a leg, is not in its regular session; any (default).
         decision_price: money per share at which the strategy decided, such as the middle of the quote it saw; kept for
             the analyst (`history.tca`), and no part of what is ordered.
         group: which leg of which group of linked orders it is: `{"id": ..., "kind": ..., "leg": ...}`.

@@ -4,7 +4,7 @@
 |------------|-------------------------------------------------------------|----------------------------------|
 | approval   | its value is above `approve_above_value`, or not known      | `corro approve`, or `corro deny` |
 | not_before | it asks not to be sent before a moment                      | that moment                      |
-| session    | it asks for the regular session                             | the exchange's calendar says so  |
+| session    | it asks for the regular session                             | its instrument's session is on   |
 
 An order may be held for several reasons; it is released when none is left. How long it may wait to be sent counts from
 its release: until then `expires_at` is that far behind `available_at`, the moment of the release as far as it is known.

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 _ZERO, UNKNOWN = Decimal(0), Decimal("NaN")
 #: Money is kept to so many decimals.
-_PLACES, _ONE = 9, Decimal(1)
+_PLACES = 9
 
 
 class BalanceKey(NamedTuple):
@@ -174,5 +174,4 @@ def money(value: Decimal | None) -> Decimal | None:
     """Return an amount as it is kept and shown, without zeros at its end: None where it is not known."""
     if value is None or value.is_nan():
         return None
-    short = round(value, _PLACES).normalize()
-    return short if short == 0 or int(short.as_tuple().exponent) <= 0 else short.quantize(_ONE)
+    return round(value, _PLACES).normalize() + _ZERO  # neither -0 nor an exponent above it

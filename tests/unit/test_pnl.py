@@ -12,6 +12,7 @@ import pytest
 from models.errors import InvalidRequest
 from models.history import History, frame_of, pnl_columns
 from models.record.database import Database
+from models.record.lots import money
 from tests.unit.trades import MadeTrade, TradeLedger, define, keep_all, later
 from tests.unit.words import Run
 from worker.positions.ledger import PositionLedger, unlock
@@ -38,6 +39,12 @@ def held(ledger: TradeLedger, **how: Any) -> dict[str, tuple[Decimal, Decimal]]:
 
 
 # -- RIGHT VALUES ---
+def test_an_amount_has_no_zeros_at_its_end_and_no_sign_where_it_is_nothing() -> None:
+    texts = [str(money(D(text))) for text in ("-0.0000000001", "-0.00", "0E+3", "1E+3", "-1.50")]
+    assert texts == ["0", "0", "0", "1000", "-1.5"]
+    assert money(None) is money(D("NaN")) is None
+
+
 #: Internal Revenue Service, Publication 550, "Identification not possible": 100 shares at 10, 200 at 11, 50 of the
 #: first given away (here: sold at what they cost), 100 at 9, then 130 sold: their basis is 50 x 10 + 80 x 11 = 1,380.
 IRS_550 = [
