@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -142,6 +143,44 @@ def test_the_session_is_that_of_the_instrument(at: Scenario) -> None:
     look(at)
     assert at.status(corn) == "queued"
     assert at.kinds(corn) == ["held", "held", "held", "released"]
+
+
+# -- THE LIMIT `session` ---
+CORN = {"symbol": "ZCH26@CBOT", "asset_class": "future"}
+
+
+def test_where_nobody_knows_the_hours_the_broker_is_asked_and_the_order_waits_for_the_answer(at: Scenario) -> None:
+    limit(at, "session", "regular")
+    place = at.worker[KEEPS].desk.place
+    place.capabilities = replace(place.capabilities, asset_classes=frozenset(AssetClass))
+    told, untold = at.order(KEEPS, **CORN), at.order(KEEPS, symbol="ZWH26@CBOT", asset_class="future")
+    at.work(KEEPS, told, untold)
+    assert [(at.status(id_), at.row(id_)["reason_code"]) for id_ in (told, untold)] == [("queued", "session")] * 2
+    assert at.row(told)["reason"] == f"waits: {KEEPS} is asked when ZCH26@CBOT trades"
+    asked = [(row["broker"], row["request"]["query"]) for row in at.world.rows(fetches)]
+    assert sorted(asked) == [(KEEPS, "ZCH26@CBOT"), (KEEPS, "ZWH26@CBOT")]
+    now = at.world.clock.now()
+    hours = TradingHours(since=now, until=now + timedelta(days=1), regular=((now, now + timedelta(hours=1)),))
+    corn = InstrumentReport(
+        symbol="ZCH26@CBOT", asset_class=AssetClass.FUTURE, underlying="ZC", currency="USD", hours=hours
+    )
+    with at.world.database.write() as connection:
+        keep_instruments(connection, KEEPS, [corn], now)
+    at.world.pass_time(11)
+    at.work(KEEPS, told, untold)
+    assert (at.status(told), at.row(told)["reason"]) == ("accepted", None)
+    assert (at.status(untold), at.row(untold)["reason_code"]) == ("denied", "session")
+    assert at.row(untold)["reason"].startswith("the hours of ZWH26@CBOT are not known")
+
+
+def test_a_package_of_options_does_not_go_out_after_hours(at: Scenario) -> None:
+    limit(at, "session", "extended")
+    at.world.clock.advance(-3600)  # half past eight in New York
+    legs = [{"symbol": f"KO280121C000{strike}000", "side": side} for strike, side in ((60, "buy"), (65, "sell"))]
+    share, package = at.order(KEEPS), at.order(KEEPS, legs=legs)
+    at.work(KEEPS, share, package)
+    assert at.status(share) == "accepted"
+    assert (at.status(package), at.row(package)["reason_code"]) == ("denied", "session")
 
 
 # -- APPROVAL ---

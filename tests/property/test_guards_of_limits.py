@@ -7,23 +7,18 @@ but the difference of two such sums.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from models.lookups import InstrumentReport
 from models.record.batch import OrderBatch
-from models.record.instruments import keep_instruments
 from models.record.limits import put_limit
-from models.record.tables import attempts, controls, fetches, fills, orders, reference_prices, risk_tallies
+from models.record.tables import attempts, controls, fills, orders, reference_prices, risk_tallies
 from models.record.usage import COUNTED, KEY, Uses, total, uses
 from models.risk.decision import Pass, Refuse
 from models.risk.names import EVERYTHING, Limit, read_value
-from models.trading_hours import TradingHours
-from models.vocabulary import AssetClass
 from tests.property.ledger import PRICE
 from tests.property.scenario import ANONYMOUS, DEDUPES, KEEPS, Scenario
 from tests.property.simulation import Simulation
@@ -373,41 +368,3 @@ def test_a_limit_of_a_key_holds_for_the_orders_signed_with_it(at: Scenario) -> N
         assert asked is not None
         assert [type(asked.judge(id_)) for id_ in (signed, same, other)] == [Pass, Refuse, Pass]
         assert asked.reserved([signed])[signed] == {"day": "2026-01-05", "price": "0", "key": "k-1"}
-
-
-# -- SESSIONS ---
-CORN = {"symbol": "ZCH26@CBOT", "asset_class": "future"}
-
-
-def test_where_nobody_knows_the_hours_the_broker_is_asked_and_the_order_waits_for_the_answer(at: Scenario) -> None:
-    limit(at, "session", "regular")
-    place = at.worker[KEEPS].desk.place
-    place.capabilities = replace(place.capabilities, asset_classes=frozenset(AssetClass))
-    told, untold = at.order(KEEPS, **CORN), at.order(KEEPS, symbol="ZWH26@CBOT", asset_class="future")
-    at.work(KEEPS, told, untold)
-    assert [(at.status(id_), at.row(id_)["reason_code"]) for id_ in (told, untold)] == [("queued", "session")] * 2
-    assert at.row(told)["reason"] == f"waits: {KEEPS} is asked when ZCH26@CBOT trades"
-    asked = [(row["broker"], row["request"]["query"]) for row in at.world.rows(fetches)]
-    assert sorted(asked) == [(KEEPS, "ZCH26@CBOT"), (KEEPS, "ZWH26@CBOT")]
-    now = at.world.clock.now()
-    hours = TradingHours(since=now, until=now + timedelta(days=1), regular=((now, now + timedelta(hours=1)),))
-    corn = InstrumentReport(
-        symbol="ZCH26@CBOT", asset_class=AssetClass.FUTURE, underlying="ZC", currency="USD", hours=hours
-    )
-    with at.world.database.write() as connection:
-        keep_instruments(connection, KEEPS, [corn], now)
-    at.world.pass_time(11)
-    at.work(KEEPS, told, untold)
-    assert (at.status(told), at.row(told)["reason"]) == ("accepted", None)
-    assert (at.status(untold), at.row(untold)["reason_code"]) == ("denied", "session")
-    assert at.row(untold)["reason"].startswith("the hours of ZWH26@CBOT are not known")
-
-
-def test_a_package_of_options_does_not_go_out_after_hours(at: Scenario) -> None:
-    limit(at, "session", "extended")
-    at.world.clock.advance(-3600)  # half past eight in New York
-    legs = [{"symbol": f"KO280121C000{strike}000", "side": side} for strike, side in ((60, "buy"), (65, "sell"))]
-    share, package = at.order(KEEPS), at.order(KEEPS, legs=legs)
-    at.work(KEEPS, share, package)
-    assert at.status(share) == "accepted"
-    assert (at.status(package), at.row(package)["reason_code"]) == ("denied", "session")
