@@ -44,7 +44,8 @@ def trouble(error: object) -> str:
     if not isinstance(error, BaseException):
         return _tidy(str(error))
     chain = list(_chain(error))
-    words = next(filter(None, map(_said, reversed(chain))), "") or _own_words(error)
+    words = next(filter(None, map(_said, reversed(chain))), "")
+    words = ": ".join(filter(None, (_over(error), words))) if words else _own_words(error)
     place = next(filter(None, map(_place, chain)), "")
     return _tidy(words if not place or place in words else f"{place}: {words}")
 
@@ -146,6 +147,15 @@ def _said(error: BaseException) -> str:
         if found := words if isinstance(words, str) else words(error):
             return found
     return ""
+
+
+def _over(error: BaseException) -> str:
+    """Return what an error that was raised from another one adds: words of its own, and no picture of the other."""
+    text, cause = str(error), error.__cause__
+    if cause is None or _said(error) or any(isinstance(one, BaseException) for one in error.args):
+        return ""
+    copied = text in str(cause) or any(picture.search(text) for picture in (_PICTURES, _CALL_FAILED, _CONNECTING))
+    return "" if copied else text
 
 
 def _own_text(error: BaseException) -> str:

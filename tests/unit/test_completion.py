@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from tests.unit.words import Put, Run
@@ -48,6 +50,15 @@ def test_without_a_record_a_shell_is_offered_nothing_and_shown_no_error(
 ) -> None:
     monkeypatch.setenv("CORRO_DATABASE_URL", "postgresql+psycopg://127.0.0.1:1/none")
     assert offered("corro order dip-", monkeypatch, capsys) == []
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("corro")
+def test_a_typer_without_its_own_modules_offers_nothing_and_shows_no_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "typer._completion_classes", None)
+    assert offered("corro unres", monkeypatch, capsys) == []
     assert capsys.readouterr().err == ""
 
 

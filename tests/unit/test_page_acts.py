@@ -147,7 +147,7 @@ def test_over_http_nobody_takes_away_what_another_pair_of_eyes_has_set(site: Doo
         return site.ask("POST", "/api/v1/actions/limit_set", fields, token=ann)
 
     for loose in (lift("1e12"), lift("1000.01"), lift("5", until="1m")):
-        assert (loose.status, loose.json["reason_code"]) == (403, "not_permitted")
+        assert (loose.status, loose.json.get("reason_code")) == (403, "not_permitted")
     assert "approve_above_value 1000 of all orders, by compliance: would be looser" in lift("1e12").json["detail"]
     assert site.ask("POST", "/api/v1/actions/limit_clear", {"reason": "x"}, token=ann).status == 400
     assert site.submit(ann, **dear).json["status"] == "held"

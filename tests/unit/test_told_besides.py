@@ -153,7 +153,8 @@ def test_a_contract_that_cannot_be_read_hides_no_other_of_its_chain() -> None:
         (other,) = odd.readable("contract", rows, alpaca.contract_report)
     assert one.symbol == other.symbol == CONTRACT["symbol"]
     assert [line["event"] for line in logs] == ["unreadable_row"] * 4  # None is told of once
-    with pytest.raises(ValueError, match="no contract can be read"):
+    assert "symbol is missing" in [line["why"] for line in logs]
+    with pytest.raises(ValueError, match="no contract can be read: symbol is missing"):
         odd.readable("contract", [{}], alpaca.contract_report)
     assert ib_details({"contract": {"localSymbol": "AAPL DEC26 200 C"}, "details": {}}) is None
 

@@ -37,7 +37,7 @@ def worker(read_s: float | None, heard_s: float = 0, state: str = "ready", detai
         ([], [worker(30)], []),
         ([], [worker(600, 600)], [(None, "not known since 2026-01-05 14:20:00 UTC; its worker is silent")]),
         ([held("ibkr", 30)], [worker(30)], [("KO", None)]),
-        ([held("ibkr:ira", 600)], [worker(600, state="stopped")],
+        ([held("ibkr", 600)], [worker(600, state="stopped")],
          [("KO", "not known since 2026-01-05 14:20:00 UTC; its worker is stopped")]),
         ([held("ibkr", 600)], [worker(600, 600), worker(30)], [("KO", None)]),
     ],
@@ -48,3 +48,14 @@ def test_a_broker_is_silent_or_holds_nothing_and_the_two_are_told_apart(
     found = with_the_unknown(rows, workers, ["ibkr"], NOW, GOOD_FOR)
     assert [(row["symbol"], row["error"]) for row in found] == told
     assert all(row["quantity"] is None for row in found if row["symbol"] is None)
+
+
+def test_what_a_broker_or_an_account_held_that_is_not_configured_any_more_is_not_known() -> None:
+    rows = [held("oldbroker", 600), held("ibkr:ira", 30), held("ibkr:gone", 600)]
+    found = with_the_unknown(rows, [worker(30)], ["ibkr:ira", "ibkr:main"], NOW, GOOD_FOR)
+    since = "not known since 2026-01-05 14:20:00 UTC"
+    assert {str(row["broker"]): row["error"] for row in found} == {
+        "ibkr:ira": None,
+        "oldbroker": f"{since}; oldbroker is not configured",
+        "ibkr:gone": f"{since}; ibkr:gone is not configured",
+    }

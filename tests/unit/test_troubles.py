@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 import redis
+from websockets.exceptions import ConnectionClosedError
+from websockets.frames import Close
 
 from models.errors import BrokerError, ConnectionLost, CorroError, InvalidOrder, NotConnected, SubmitTimeout
 from models.explaining import shown
@@ -113,6 +115,23 @@ def test_an_error_of_a_library_is_told_in_words(call: Callable[[], object], word
     with pytest.raises(BaseException) as failed:  # noqa: PT011 -- whatever it is
         call()
     assert trouble(failed.value) == words
+
+
+@pytest.mark.parametrize(
+    ("outer", "cause", "words"),
+    [
+        (ConnectionClosedError(Close(1008, "not authorized"), None), ConnectionResetError(104, "reset"),
+         "received 1008 (policy violation) not authorized; no close frame sent: connection reset by the other side"),
+        (ValueError("order 4711"), KeyError("permId"), "order 4711: permId is missing"),
+        (ValueError("[Errno 104] reset"), ConnectionResetError(104, "reset"), "connection reset by the other side"),
+        (RuntimeError(), KeyError("permId"), "permId is missing"),
+    ],
+)  # fmt: skip
+def test_words_of_an_error_stand_before_those_of_the_one_that_it_was_raised_from(
+    outer: Exception, cause: Exception, words: str
+) -> None:
+    outer.__cause__ = cause
+    assert trouble(outer) == words
 
 
 @pytest.mark.parametrize(

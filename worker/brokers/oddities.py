@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from models.troubles import trouble
 from worker.brokers.values import UNREADABLE
 from worker.runtime.said import Said
 
@@ -34,7 +35,7 @@ class Oddities:
             why: the error, or words.
         """
         row = self.clean(row)
-        self._said.once("unreadable_row", row, row=row, why=self.clean(str(why))[:300])
+        self._said.once("unreadable_row", row, row=row, why=self.clean(trouble(why)))
 
     def readable(self, what: str, rows: Iterable[V], read: Callable[[V], T]) -> list[T]:
         """Read the rows that can be read, and tell of the others.
@@ -50,7 +51,7 @@ class Oddities:
             except UNREADABLE as error:
                 lost.append((f"{what} {str(row)[:100]}", error))
         if lost and not found:
-            raise ValueError(f"no {what} can be read: {lost[0][1]!r}")
+            raise ValueError(f"no {what} can be read: {trouble(lost[0][1])}")
         for row_, why in lost:
             self.note(row_, why)
         return found

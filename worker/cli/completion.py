@@ -40,16 +40,18 @@ def completion(shell: Annotated[ShellName, typer.Argument(help="whose script")])
 
 def answer(app: typer.Typer) -> None:
     """Answer a shell that asks what may follow, and exit; whatever fails is answered with nothing."""
-    from typer._completion_classes import completion_init
-    from typer.main import get_command
+    with suppress(Exception):  # its modules are Typer's own, and another version may not have them
+        from typer._completion_classes import completion_init
+        from typer.main import get_command
 
-    completion_init()
-    command = get_command(app)
-    for parameter in _parameters(command):
-        values = _VALUES.get((parameter.param_type_name, parameter.name or ""))
-        if values is not None:
-            parameter._custom_shell_complete = _offering(values)  # the field that typer.Option(autocompletion=) fills
-    command.main(prog_name="corro")
+        completion_init()
+        command = get_command(app)
+        for parameter in _parameters(command):
+            values = _VALUES.get((parameter.param_type_name, parameter.name or ""))
+            if values is not None:
+                parameter._custom_shell_complete = _offering(values)  # what typer.Option(autocompletion=) fills
+        command.main(prog_name="corro")
+    raise SystemExit(1)
 
 
 def _parameters(command: object) -> Iterator[Parameter]:

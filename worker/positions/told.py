@@ -26,13 +26,13 @@ def told_positions(database: Database, settings: Settings) -> list[dict[str, obj
     with database.read() as connection:
         held, workers = position_rows(connection), worker_rows(connection)
     good_for = timedelta(seconds=_MISSING * settings.timing.positions_every + _ONE_TAKES_S)
-    return with_the_unknown(held, workers, list(settings.all_brokers), utcnow(), good_for)
+    return with_the_unknown(held, workers, settings.destinations, utcnow(), good_for)
 
 
 def with_the_unknown(
     held: Sequence[PositionRow],
     workers: Sequence[WorkerRow],
-    brokers: Collection[str],
+    destinations: Collection[str],
     now: datetime,
     good_for: timedelta,
 ) -> list[dict[str, object]]:
@@ -41,19 +41,26 @@ def with_the_unknown(
     Args:
         held: what brokers told last.
         workers: every worker that is remembered.
-        brokers: those that are configured.
+        destinations: the brokers, and accounts of them, that are configured.
         now: the moment.
         good_for: a reading is.
 
     Returns:
         A row for each position; and one of a broker's name and `error` alone where nobody knows what it holds.
     """
-    why = {broker: _why(broker, held, workers, now, good_for) for broker in brokers}
-    rows: list[dict[str, object]] = [{**row, "error": why.get(broker_of(row["broker"]))} for row in held]
-    shown = {broker_of(row["broker"]) for row in held}
+    why = {broker: _why(broker, held, workers, now, good_for) for broker in map(broker_of, destinations)}
+    here = [row for row in held if row["broker"] in destinations]
+    rows: list[dict[str, object]] = [{**row, "error": why[broker_of(row["broker"])]} for row in here]
+    rows += [{**row, "error": _left_behind(row)} for row in held if row["broker"] not in destinations]
+    shown = {broker_of(row["broker"]) for row in here}
     silent = [broker for broker, words in why.items() if words and broker not in shown]
     blank = dict.fromkeys(_COLUMNS)
     return rows + [{**blank, "broker": broker, "error": why[broker]} for broker in silent]
+
+
+def _left_behind(row: PositionRow) -> str:
+    """Say why a position is not known whose broker, or account, no setting has any more: nobody reads it."""
+    return f"not known since {row['taken_at']:%Y-%m-%d %H:%M:%S} UTC; {row['broker']} is not configured"
 
 
 def _why(
