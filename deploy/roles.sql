@@ -176,7 +176,8 @@ BEGIN
     WHEN (o.good_till IS NOT NULL) <> (o.time_in_force = 'gtd')
       OR o.good_till NOT BETWEEN '2000-01-01' AND '2200-01-01' THEN 'good_till'
     WHEN o.session NOT IN ('any', 'regular') THEN 'session'
-    WHEN (json_typeof(o.route) = 'array' AND o.broker = o.route ->> 0
+    WHEN (json_typeof(o.route) = 'array' AND o.broker = split_part(o.route ->> 0, ':', 1)
+      AND coalesce(o.account, '') = split_part(o.route ->> 0, ':', 2)
       AND NOT o.route::jsonb @? 'strict $[*] ? (@.type() != "string")') IS NOT TRUE THEN 'route'
     WHEN length(o.tags::text) > 10000 OR CASE json_typeof(o.tags)
         WHEN 'array' THEN o.tags::jsonb @? 'strict $[*] ? (@.type() != "string")'
@@ -217,7 +218,7 @@ BEGIN
     OR EXISTS (SELECT FROM orders lead WHERE lead.group_id = g.group_id AND lead.group_kind = g.kind
       AND lead.leg IN ('entry', 'first') AND lead.xmin = pg_current_xact_id()::xid
       AND g.created_at = lead.created_at AND g.updated_at = lead.updated_at
-      AND g.closed_at IS NOT DISTINCT FROM lead.closed_at
+      AND g.closed_at IS NOT DISTINCT FROM lead.closed_at AND g.settled IS NULL
       AND CASE WHEN lead.status = 'denied' THEN g.status = 'closed' AND starts_with(g.reason, 'denied: ')
         ELSE g.status = 'queued' AND g.reason IS NULL END);
 END $$;

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from models.clock import utcnow
 from models.destinations import broker_of, split
 from models.errors import DataError, InvalidRequest, NotFound
+from models.lifetimes import DatabaseClock
 from models.messages import FetchKind, FetchRequest
 from models.record.database import Connection, Database, open_database
 from models.record.fetches import check, from_json, insert_fetch, parse_bars, read_bars
@@ -46,6 +47,8 @@ class DataClient:
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or load_settings()
         self.database: Database = open_database(self.settings)
+        #: Requests are dated by it, as orders are: whoever answers, and the database itself, go by no other.
+        self._clock = DatabaseClock(self.database)
         self._bell = Bell(self.settings)
         #: Hears what workers commit, for whoever waits.
         self.ear = Ear(self.settings, self.database.deployment)
@@ -134,7 +137,7 @@ class DataClient:
             timeout: seconds for all of them together; who has not answered by then is named in `.unreachable`.
             brokers: only these; None asks all.
         """
-        now = utcnow()
+        now = self._clock.now()
         asked = {
             broker: FetchRequest(kind="positions", route=(broker,)) for broker in brokers or self.settings.all_brokers
         }
@@ -200,7 +203,7 @@ class DataClient:
         Raises:
             InvalidRequest, ConfigurationError: nothing was recorded.
         """
-        now, brokers = utcnow(), tuple(dict.fromkeys(map(broker_of, route or self.settings.route)))
+        now, brokers = self._clock.now(), tuple(dict.fromkeys(map(broker_of, route or self.settings.route)))
         for broker in brokers:
             self.settings.broker(broker)
         check(kind, request, now)

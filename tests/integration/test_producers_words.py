@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from sqlalchemy import Connection, make_url, select, text
 from sqlalchemy.exc import DBAPIError
 
+from models.clock import Clocks, ticking
 from models.messages import OrderRequest
 from models.record.database import Database, upgrade
 from models.record.tables import order_events, orders
@@ -39,7 +41,9 @@ UNSOUND: list[dict[str, str]] = [
     {"created_at": "'4000-01-01 BC'"}, {"available_at": "'-infinity'"}, {"updated_at": "'infinity'"},
     {"not_before": "'infinity'"}, {"closed_at": "'-infinity'"}, {"status": "'held'", "available_at": "'infinity'"},
     {"route": "'5'"}, {"route": "'[]'"}, {"route": """'["ibkr", 5]'"""}, {"route": """'{"ibkr": 1}'"""},
-    {"route": """'["tda"]'"""}, {"tags": "'5'"}, {"tags": "'[5]'"}, {"tags": """'{"a": ["b"]}'"""},
+    {"route": """'["tda"]'"""}, {"account": "'ira'"}, {"route": """'["ibkr:ira"]'"""},
+    {"route": """'["ibkr:ira"]'""", "account": "'tax'"}, {"route": """'["ibkr:ira"]'""", "account": "''"},
+    {"tags": "'5'"}, {"tags": "'[5]'"}, {"tags": """'{"a": ["b"]}'"""},
     {"tags": r"""'["\u0000"]'"""}, {"session": "'night'"}, {"version": "3"},
     {"asset_class": "'art'"}, {"currency": "'dollars'"}, {"symbol": "'ko'"}, {"symbol": "E'K\\nO'"}, {"symbol": "null"},
     {"client_order_id": "'o-1~2'"},
@@ -62,6 +66,14 @@ def house(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) ->
     yield made, client
     client.close()
     made.close()
+
+
+class Slow(Clocks):
+    """The clocks of a machine that nobody has set."""
+
+    def now(self) -> datetime:
+        """Return a time that is over."""
+        return super().now() - timedelta(minutes=3)
 
 
 def put(connection: Connection, **changes: str) -> None:
@@ -102,6 +114,19 @@ def test_orders_that_a_client_makes_are_recorded_with_their_first_event(house: t
     assert {(event.kind, event.from_status) for event in told} == {("queued", None), ("held", None)}
 
 
+def test_an_order_for_an_account_is_recorded_under_that_account(house: tuple[Database, OrderClient]) -> None:
+    _, client = house
+    ibkr = {"adapter": "fake", "accounts": {"ira": "DU1111111", "tax": "DU2222222"}, "account": "tax"}
+    known = {"database_url": client.settings.database_url, "redis_url": client.settings.redis_url}
+    settings = load_settings(home=client.settings.home, **known, brokers={"ibkr": ibkr}, routing={"route": ["ibkr"]})
+    with OrderClient(settings) as trader:
+        orders_of = [
+            trader.submit(OrderRequest(symbol="KO", side="buy", quantity=1, **where)).row
+            for where in ({}, {"account": "ira"}, {"route": ["ibkr:ira"]})
+        ]
+    assert [(row["broker"], row["account"]) for row in orders_of] == [("ibkr", at) for at in ("tax", "ira", "ira")]
+
+
 def test_a_leg_comes_to_no_group_of_others(house: tuple[Database, OrderClient]) -> None:
     _, client = house
     entry = OrderRequest(symbol="KO", side="buy", quantity=1, client_order_id="b-2", route=("alpaca",))
@@ -112,7 +137,9 @@ def test_a_leg_comes_to_no_group_of_others(house: tuple[Database, OrderClient]) 
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"status": "'broken'"}, {"kind": "'oco'"}, {"created_at": "'infinity'"}], ids=str
+    "changes",
+    [{}, {"status": "'broken'"}, {"kind": "'oco'"}, {"created_at": "'infinity'"}, {"settled": "'nothing closes 10'"}],
+    ids=str,
 )
 def test_nobody_takes_the_id_of_a_group_of_others(house: tuple[Database, OrderClient], changes: dict[str, str]) -> None:
     _, client = house
@@ -157,6 +184,9 @@ def test_a_producer_asks_for_data_and_answers_nothing(house: tuple[Database, Ord
     with DataClient(client.settings) as data:
         asked_for = data.quote("KO", route=["alpaca"]).fetch_id
         assert data.fetch_row(asked_for)["status"] == "queued"
+    with ticking(Slow()), DataClient(client.settings) as data:
+        assert data.fetch_row(data.quote("KO", route=["alpaca"]).fetch_id)["status"] == "queued"
+        assert "queued" in data.positions(0, ["alpaca"]).unreachable["alpaca"]
     for changes in [{}, *FORGED]:
         row = FETCH | changes
         names, values = ", ".join(row), ", ".join(row.values())
