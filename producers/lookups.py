@@ -19,6 +19,7 @@ from models.record.fetches import from_json
 from models.record.instruments import InstrumentRow, kept_instruments
 from models.record.limits import StaticLimits
 from models.record.rows import FetchRow
+from models.routes import route_of
 from models.signing import Signs
 from producers.data import DataClient
 from producers.handles import Fetch
@@ -62,14 +63,14 @@ class LookupClient(DataClient):
             One row a broker, in the order of the route.
 
         Raises:
-            ConfigurationError: the route names an unknown broker.
+            InvalidOrder: the order would not be taken: its route names a broker or an account that there is not.
         """
         return self._previews([request], digest_of(request), timeout)
 
     def _previews(self, requests: Sequence[OrderRequest], digest: str, timeout: float) -> list[PreviewRow]:
         """Ask about an order, or about the legs of one group, the lead first."""
         deadline = time.monotonic() + timeout
-        asked = {where: self._preview(requests, where) for where in self._ways(requests[0])}
+        asked = {where: self._preview(requests, where) for where in route_of(self.settings, requests[0])}
         ours = self._our_words(requests)
         return [
             self._row(broker, digest, fetch, max(0.05, deadline - time.monotonic()), *ours)
@@ -85,9 +86,6 @@ class LookupClient(DataClient):
         if self._signer is None and self.settings.security.require == "all":
             denied.insert(0, _NOT_SIGNED)
         return "; ".join(denied) or None, approval and f"corro: {approval}"
-
-    def _ways(self, request: OrderRequest) -> list[str]:
-        return [self.settings.destination(where, request.account) for where in request.route or self.settings.route]
 
     def _preview(self, requests: Sequence[OrderRequest], where: str) -> Fetch[PreviewReport]:
         """Ask a broker, about one of its accounts where it has several."""

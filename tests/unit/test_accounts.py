@@ -98,6 +98,17 @@ def test_an_order_of_a_message_is_itself_whatever_queue_it_came_through(
     assert "this one account main" in told[-1].detail
 
 
+def test_a_preview_asks_where_the_order_would_go_and_nowhere_else(database: Database, tmp_path: Path) -> None:
+    def order(**where: object) -> OrderRequest:
+        return OrderRequest(symbol="KO", side="buy", quantity=1, **where)
+
+    with OrderClient(settings_of(home=tmp_path, redis_url=f"unix://{tmp_path}/no-queue")) as client:
+        rows = client.preview(order(account="main"), timeout=0.05)
+        with pytest.raises(InvalidOrder, match="names ibkr:ira, but the order's account is main"):
+            client.preview(order(account="main", route=["ibkr:ira"]), timeout=0.05)
+    assert [row["broker"] for row in rows] == ["ibkr:main"]
+
+
 def test_numbers_are_shown_nowhere_and_are_no_names() -> None:
     known = settings_of()
     assert not [number for number in NUMBERS.values() if number in f"{known!r}{known}{known.model_dump()}"]
