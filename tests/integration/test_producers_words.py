@@ -68,7 +68,7 @@ def house(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) ->
     made.close()
 
 
-class Slow(Clocks):
+class UnsetClocks(Clocks):
     """The clocks of a machine that nobody has set."""
 
     def now(self) -> datetime:
@@ -184,7 +184,7 @@ def test_a_producer_asks_for_data_and_answers_nothing(house: tuple[Database, Ord
     with DataClient(client.settings) as data:
         asked_for = data.quote("KO", route=["alpaca"]).fetch_id
         assert data.fetch_row(asked_for)["status"] == "queued"
-    with ticking(Slow()), DataClient(client.settings) as data:
+    with ticking(UnsetClocks()), DataClient(client.settings) as data:
         assert data.fetch_row(data.quote("KO", route=["alpaca"]).fetch_id)["status"] == "queued"
         assert "queued" in data.positions(0, ["alpaca"]).unreachable["alpaca"]
     for changes in [{}, *FORGED]:
