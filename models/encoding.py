@@ -9,11 +9,14 @@ import json
 from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
+from hashlib import sha256
 from typing import Any
 
 import orjson
 
 _OPTIONS = orjson.OPT_UTC_Z
+#: Digits of the digest in a name that was too long.
+_DIGITS = 16
 #: Longer integers are not written by orjson, or read as something else.
 _SAFE_DIGITS = 18
 
@@ -26,6 +29,20 @@ def plain(number: Decimal) -> str:
 def moment(at: datetime) -> str:
     """Write an aware time as ISO 8601, UTC as Z."""
     return at.isoformat().replace("+00:00", "Z")
+
+
+def fitted(name: str, longest: int) -> str:
+    """Return somebody else's id as every database takes it, the same for the same: no lone surrogate, NUL, or length.
+
+    One that is none as it is keeps its beginning, and gets a digest: it stays another than all others, which a text
+    that was cut might not.
+    """
+    text = name if name.isascii() else name.encode("utf-8", "replace").decode()
+    if len(name) <= longest and text == name and "\0" not in name:
+        return name
+    digest = sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
+    beginning = text.replace("\0", "\ufffd")[: longest - _DIGITS - 1]
+    return f"{beginning}~{digest}"
 
 
 def loads(text: str | bytes) -> Any:

@@ -14,6 +14,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Literal
 
+from models.encoding import fitted
 from models.vocabulary import CashKind, OrderType, Side, TimeInForce
 
 
@@ -46,8 +47,26 @@ DONE = frozenset(
 )
 
 
+#: Characters that the record keeps of an id; the same in every table.
+LONGEST_IDS = {
+    "execution_id": 128, "broker_client_order_id": 128, "part_of": 128,
+    "broker_order_id": 64, "replaces": 64, "replaced_by": 64,
+}  # fmt: skip
+
+
+class _Identified:
+    """A report whose ids are as the record keeps them, so that each is found there again by whoever compares."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        for name, longest in LONGEST_IDS.items():
+            if (told := getattr(self, name, None)) is not None and (kept := fitted(told, longest)) is not told:
+                object.__setattr__(self, name, kept)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FillReport:
+class FillReport(_Identified):
     """One execution."""
 
     #: The broker's own id of this execution; unique per broker, and the same for every correction of it.
@@ -107,7 +126,7 @@ class LegReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CommissionReport:
+class CommissionReport(_Identified):
     """The commission of an execution that was, or will be, reported by its id."""
 
     execution_id: str
@@ -116,7 +135,7 @@ class CommissionReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OrderReport:
+class OrderReport(_Identified):
     """One order as its broker shows it now."""
 
     broker_order_id: str | None

@@ -6,15 +6,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
-from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import DateTime, MetaData, Numeric, String, Text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-#: Digits of the digest in a name that was too long.
-_DIGITS = 16
+from models.encoding import fitted
 
 
 class Money(TypeDecorator[Decimal]):
@@ -134,8 +132,7 @@ class Words(TypeDecorator[str]):
 class Name(TypeDecorator[str]):
     """An id or a name that somebody else gave: whatever it is, it can be recorded, and is found again by the same text.
 
-    One that the column cannot take, as `Words` has it, is kept by its beginning and a digest: it stays another than all
-    others, which a text that was cut might not.
+    Who compares in Python compares with what is stored (`models.encoding.fitted`): reports have their ids so.
     """
 
     impl = Text
@@ -158,14 +155,7 @@ class Name(TypeDecorator[str]):
         return
 
     def _fitted(self, value: str | None) -> str | None:
-        if value is None:
-            return None
-        text = value if value.isascii() else value.encode("utf-8", "replace").decode()
-        if len(value) <= self.longest and text == value and "\0" not in value:
-            return value
-        digest = sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
-        beginning = text.replace("\0", "\ufffd")[: self.longest - _DIGITS - 1]
-        return f"{beginning}~{digest}"
+        return None if value is None else fitted(value, self.longest)
 
 
 metadata = MetaData(
