@@ -131,6 +131,8 @@ orders = Table(
 WISHED = orders.c.wishes.is_not(None)
 # Its migration makes it of the WISHED orders alone; to say so here would load both dialects into every process.
 WISHED_INDEX = Index("ix_orders_wishes", orders.c.broker)
+#: Of orders with legs alone, likewise: those that ended lately are looked at again and again.
+PACKAGES_INDEX = Index("ix_orders_packages", orders.c.broker, orders.c.closed_at)
 
 attempts = Table(
     "attempts",

@@ -314,8 +314,8 @@ def test_a_package_that_ended_unevenly_is_told_once_and_not_before_its_execution
             connection.execute(update(orders).values(status="canceled", closed_at=ended))
             connection.execute(insert(fills).values(**row))
         seen: list[int] = []
-        for later in (10, 50, 51):
-            monkeypatch.setattr("worker.orders.uneven.utcnow", lambda later=later: ended + timedelta(seconds=later))
+        for later in (timedelta(seconds=10), timedelta(days=3), timedelta(days=3, seconds=1)):  # nobody led meanwhile
+            monkeypatch.setattr("worker.orders.uneven.utcnow", lambda later=later: ended + later)
             linked.desk.uneven.look()
             with database.read() as connection:
                 told = connection.execute(select(order_events.c.id).where(order_events.c.kind == "legs_uneven")).all()

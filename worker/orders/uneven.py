@@ -25,8 +25,9 @@ from worker.runtime.clock import utcnow
 log = structlog.get_logger()
 
 LEGS_UNEVEN = "legs_uneven"
-#: How long after its end a package is looked at, and until when.
-_SETTLED, _LATELY = timedelta(seconds=30), timedelta(hours=1)
+#: How long after its end a package is looked at, and until when: no leader may be there for a weekend, and executions
+#: may be read long after the end.
+_SETTLED, _LATELY = timedelta(seconds=30), timedelta(days=7)
 _ZERO = Decimal(0)
 
 
@@ -55,12 +56,11 @@ class UnevenPackages:
         """Return what there is to tell, by order."""
         o, f, e, now = orders.c, fills.c, order_events.c, utcnow()
         ended = select(o.client_order_id, o.status, o.legs).where(
-            o.legs.is_not(None), o.broker == self.broker, o.closed_at.between(now - _LATELY, now - _SETTLED),
-            o.status.in_([str(status) for status in TERMINAL]),
+            o.legs.is_not(None), o.broker == self.broker, o.closed_at.between(now - _LATELY, now - _SETTLED)
         )  # fmt: skip
         found: dict[str, str] = {}
         with self.batches.database.read() as connection:
-            rows = {row.client_order_id: row for row in connection.execute(ended)}
+            rows = {row.client_order_id: row for row in connection.execute(ended) if row.status in TERMINAL}
             if not rows:
                 return found
             traded = select(f.client_order_id, f.leg, func.sum(f.quantity).label("done"))
