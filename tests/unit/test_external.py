@@ -99,6 +99,17 @@ def test_an_order_is_kept_with_its_terms_and_followed_to_its_end(external: Exter
     assert external.vanished({}) == ([], None)
 
 
+def test_a_report_that_cannot_be_written_leaves_the_reading_open_and_is_said_once(
+    external: External, database: Database
+) -> None:
+    given = [fill("odd", filled_at=NOW.replace(tzinfo=None)), fill("e2", "6")]  # no column takes a time without a zone
+    with capture_logs() as logs:
+        assert [external.note(given), external.note(given)] == [False, False]
+    assert [row["execution_id"] for row in rows(database, external_fills)] == ["e2"]
+    told = [line for line in logs if line["event"] == "external_not_recorded"]
+    assert [("odd" in line["item"], line["log_level"]) for line in told] == [(True, "error")]
+
+
 def test_an_order_that_is_shown_nowhere_any_more_is_unknown(external: External, database: Database) -> None:
     external.note([report(), report("6", status=BrokerStatus.FILLED)])
     external.lose(["5", "6"])

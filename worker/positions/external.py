@@ -112,10 +112,10 @@ class External:
     def __init__(self, database: Database, broker: str) -> None:
         self.database, self.broker = database, broker
         self._marked = -math.inf
-        self._said = Said(broker, logging.WARNING, most=10_000)
+        self._said, self._refused = Said(broker, logging.WARNING, most=10_000), Said(broker)
 
     def note(self, reports: Iterable[Report]) -> bool:
-        """Record what is not ours among these; returns False if something had to be left open."""
+        """Record what is not ours among these; returns False if something had to be left open, or cannot be written."""
         given = list(reports)
         about = [r for r in given if not isinstance(r, CommissionReport)]
         commissions = [r for r in given if isinstance(r, CommissionReport)]
@@ -123,16 +123,17 @@ class External:
         with self.database.read() as connection:
             chunks = (about[at : at + _AT_ONCE] for at in range(0, len(about), _AT_ONCE))
             found = [pair for chunk in chunks for pair in self._sort(connection, chunk)]
-        if theirs := [part for r, whose in found if whose == "external" for part in parted(r)]:
-            for lines in isolate(self._recorded, theirs, "external_not_recorded"):
-                for event, words in lines:
-                    self._said.once(event, **words)
+        theirs = [part for r, whose in found if whose == "external" for part in parted(r)]
+        done = isolate(self._recorded, theirs, "external_not_recorded", self._refused) if theirs else []
+        for event, words in (line for _, lines in done for line in lines):
+            self._said.once(event, **words)
         if commissions:
             self.database.transact(partial(self._commissions, commissions))
-        return all(whose != "open" for _, whose in found)
+        return sum(count for count, _ in done) == len(theirs) and all(whose != "open" for _, whose in found)
 
-    def _recorded(self, theirs: Sequence[OrderReport | FillReport]) -> list[_Told]:
-        return self.database.transact(partial(self._record, theirs))
+    def _recorded(self, theirs: Sequence[OrderReport | FillReport]) -> tuple[int, list[_Told]]:
+        """Record reports in a transaction; returns how many, and lines for the log."""
+        return len(theirs), self.database.transact(partial(self._record, theirs))
 
     def _record(self, theirs: Sequence[OrderReport | FillReport], connection: Connection) -> list[_Told]:
         """Record reports on other people's orders; returns lines for the log, which follow the commit."""
