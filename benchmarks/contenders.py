@@ -356,7 +356,12 @@ class ContenderRun:
         Raises:
             Miscounted: orders were lost or doubled, so that no figure of this run counts.
         """
-        self.wait_for(lambda: self.recorded() >= n, f"recording {n} orders", 0.05)
+        try:
+            self.wait_for(lambda: self.recorded() >= n, f"recording {n} orders", 0.05)
+        except RuntimeError as error:
+            if all(process.poll() is None for process in self.workers):  # they had their time, and orders are missing
+                raise Miscounted(str(error)) from error
+            raise
         if not self.door:
             names = [name for name, _ in self.stamps_at()]
             if len(names) != n or len(set(names)) != n:

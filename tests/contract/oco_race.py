@@ -103,7 +103,8 @@ class RaceDesk:
         """Run the races side by side; returns what is wrong in the end."""
         races = self.races
         groups = {race.name: self.client.submit_oco(*race.requests()) for race in races}
-        self._until_none(races, lambda race: [] if self._is_live(race) else [f"{race.name} is not live"])
+        if late := self._until_none(races, lambda race: [] if self._is_live(race) else [f"{race.name} is not live"]):
+            return late
         for race in races:
             if kind := _KINDS.get(race.fault, {}).get(race.broker):
                 options = {"seconds": 0.3} if race.fault == "late" else {}

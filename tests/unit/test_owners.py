@@ -12,8 +12,9 @@ from sqlalchemy import select, update
 
 from models.errors import NotSent
 from models.record.database import Database
+from models.record.evidence import LOST_AFTER
 from models.record.tables import attempts, order_events, orders, workers
-from models.reports import BrokerStatus, Found, Missing, OrderReport, Sighting
+from models.reports import Ambiguous, BrokerStatus, Found, Missing, OrderReport, Sighting
 from models.settings import Settings
 from tests.open_desk import open_desk
 from tests.unit.words import Put
@@ -261,6 +262,18 @@ def test_a_stray_is_left_to_its_living_owner(
     cancels.strays(told=True)
     assert (keeper.knocks, keeper.canceled) == ([], [])
     assert again()["stray_at"] is not None  # for the owner
+
+
+def test_a_stray_that_may_be_one_of_several_stays_a_stray(
+    put: Put, keeper: Doorkeeper, database: Database, cancels: Cancels
+) -> None:
+    again = stray(put, database, None)
+    cancels._stray_pauses = Pauses(0, 0)
+    keeper.seen["o-1"] = Ambiguous(candidates=(), words="its reference is in another account")
+    for _ in range(LOST_AFTER + 2):
+        cancels.strays()
+        assert again()["stray_at"] is not None
+    assert "stray_gone" not in told(database, "o-1")[0]
 
 
 def test_a_stray_that_no_listing_has_any_more_is_left_alone(

@@ -25,7 +25,7 @@ from models.record.database import Database
 from models.record.evidence import LOST_AFTER
 from models.record.order import OrderRecord
 from models.record.tables import STRAY, attempts, orders
-from models.reports import Found, Sighting
+from models.reports import Missing, Sighting
 from worker.brokers.base import BrokerInterface, OrderRef
 from worker.orders.batches import Batches
 from worker.orders.catch_up import CatchUp, readable
@@ -206,8 +206,11 @@ class Cancels(Command[Wish, None]):
         self._look_again(strays, self.readings.look_again(list(strays.values())))
 
     def _look_again(self, strays: dict[Stray, OrderRef], seen: Sequence[Sighting]) -> None:
-        """Ask again later for what may be alive; what no listing has any more, some looks long, is no stray."""
-        missing = {stray for stray, sighting in zip(strays, seen, strict=False) if not isinstance(sighting, Found)}
+        """Ask again later for what may be alive; what no listing has any more, some looks long, is no stray.
+
+        An ambiguous answer is none of absence: the listings show something that may be it.
+        """
+        missing = {stray for stray, sighting in zip(strays, seen, strict=False) if isinstance(sighting, Missing)}
 
         def work(batch: OrderBatch) -> None:
             for id_, number in strays:
