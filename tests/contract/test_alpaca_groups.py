@@ -42,7 +42,11 @@ class GroupDesk:
             now = self.client.group(group.group_id)
             return now if {name: str(now.legs[name].status) for name in wanted} == wanted else None
 
-        return eventually(there, 20)
+        def seen() -> list[str]:
+            legs = self.client.group(group.group_id).legs.values()
+            return [f"{leg.client_order_id}: {leg.status} ({leg.row['reason']}), {leg.events}" for leg in legs]
+
+        return eventually(there, 20, seen)
 
     def at_the_door(self) -> list[tuple[str, str, Decimal]]:
         orders = self.house.call(lambda: list(self.house.market.orders("alpaca")))

@@ -104,7 +104,10 @@ def test_noise_in_one_amount_of_an_account_hides_no_other(
     broker, whole = gateway.broker(), tws_messages.account_values
     good, names = broker.get_account_info(), {"NetLiquidation": "equity", "TotalCashValue": "cash"}
     for noise in NOISE:
-        spoilt = lambda account: [(k, noise if k == tag else v, c) for k, v, c in whole(account)]  # noqa: B023, E731
+
+        def spoilt(*about: object, noise: str = noise) -> list[tuple[str, ...]]:
+            return [(key, noise if key == tag else value, currency) for key, value, currency in whole(*about)]
+
         monkeypatch.setattr(tws_messages, "account_values", spoilt)
         told = broker.get_account_info()
         for field in {"equity", "cash", "buying_power"} - {names.get(tag, "buying_power")}:

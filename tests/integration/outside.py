@@ -122,7 +122,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "quantity infinite": ({"quantity": "Infinity"}, ["quantity", "Infinity"]),
     "quantity negative": ({"quantity": "-5"}, ["quantity", "-5"]),
     "quantity zero": ({"quantity": "0"}, ["quantity", "0"]),
-    "quantity true": ({"quantity": True}, ["quantity", "True"]),
+    "quantity true": ({"quantity": True}, ["quantity", "was true"]),
     "quantity a word": ({"quantity": "ten"}, ["quantity", "ten"]),
     "quantity missing": ({"quantity": ...}, ["quantity", "required"]),
     "quantity a list": ({"quantity": [1]}, ["quantity", "[1]"]),

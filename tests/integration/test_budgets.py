@@ -292,7 +292,7 @@ def test_a_key_of_the_wrong_type_is_told_in_the_fleet_until_it_is_gone(
     house.client.delete(key)
     house.client.set(key, "somebody's")
     eventually(lambda: budget.try_spend(Use.URGENT) == 0 and "WRONGTYPE" in made.words(), 5.0)
-    assert made.words().startswith("budgets are not shared, every worker keeps its part: ResponseError")
+    assert made.words().startswith("budgets are not shared, every worker keeps its part: WRONGTYPE")
     house.client.delete(key)
     monkeypatch.setattr(shared, "TOLD_FOR_S", 0.05)
     eventually(lambda: "not shared" not in made.words(), 5.0)

@@ -139,7 +139,9 @@ def test_the_sql_of_the_documents_runs(page: str, url: str) -> None:
     upgrade(database)
     for query in re.split(r";\s*$", ";\n".join(queries), flags=re.MULTILINE):
         meant = re.findall(r"--.*\b(SQLite|PostgreSQL)\b", query)
-        if query.strip() and (not meant or kind in meant):
+        if (
+            query.strip() and (not meant or kind in meant) and "$__" not in query
+        ):  # Grafana's: tests/unit/test_questions.py
             with database.engine.connect() as connection:
                 connection.execute(text(query)).all()
     database.close()
