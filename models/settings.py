@@ -257,6 +257,8 @@ class Settings(BaseSettings):
         """
         name, named = split(wanted)
         table = self.broker(name)
+        if named is None and wanted != name:
+            raise ConfigurationError(f"{wanted!r} names no account behind the colon")
         if (asked := named or account) is None and not table.accounts:
             return name
         found = asked or table.usual_account

@@ -14,6 +14,7 @@ from models.messages import OrderRequest
 from models.preview_digest import group_digest, is_same, wrong_terms
 from models.record.group_rows import GroupRow
 from models.record.reading import group_rows
+from models.record.tombstones import not_there
 from models.vocabulary import OrderType, Side
 from producers.handles import Order
 from producers.lookups import LookupClient, PreviewRow
@@ -153,10 +154,12 @@ class GroupClient(LookupClient):
         """Read one group.
 
         Raises:
-            NotFound: there is none of this id.
+            NotFound: there is none of this id, or its legs are archived.
         """
         with self.database.read() as connection:
             row, legs = group_rows(connection, group_id)
+            if row is not None and not legs:
+                raise not_there(connection, group_id)
         if row is None:
             raise NotFound(f"no group has the id {group_id!r}")
         named = {str(leg["leg"]): Order(cast("OrderClient", self), leg) for leg in legs}

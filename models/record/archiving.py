@@ -14,10 +14,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import cast
 
-from sqlalchemy import ColumnElement, Connection, Insert, Table, and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Insert,
+    Table,
+    and_,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from models.clock import utcnow
 from models.crash_points import reached
@@ -80,9 +95,20 @@ def boundary(connection: Connection, before: datetime) -> ChainRow | None:
 
 
 def _may_go(connection: Connection, before: datetime, last_id: int) -> ColumnElement[bool]:
-    """Say of an order that it ended before a time, that all of it is settled, and that nothing newer hangs on it."""
-    o, f, a, e, ledger, g = orders.c, fills.c, attempts.c, order_events.c, position_ledgers.c, order_groups.c
-    last_fill = connection.execute(select(func.max(f.id))).scalar() or 0
+    """Say of an order that it ended before a time, that all of it is settled, and that nothing newer hangs on it.
+
+    Linked orders go together, in the words of each of them.
+    """
+    leg = orders.alias("leg")
+    alone = partial(_is_over, before=before, last_id=last_id)
+    last_fill = connection.execute(select(func.max(fills.c.id))).scalar() or 0
+    torn = exists().where(leg.c.group_id == orders.c.group_id, ~alone(leg, last_fill=last_fill))
+    return and_(alone(orders, last_fill=last_fill), ~torn)
+
+
+def _is_over(order: FromClause, *, before: datetime, last_id: int, last_fill: int) -> ColumnElement[bool]:
+    """Say the same of an order by itself."""
+    o, f, a, e, ledger, g = order.c, fills.c, attempts.c, order_events.c, position_ledgers.c, order_groups.c
     # SQLite gives the id of the last row again once that is deleted.
     unfolded = exists().where(ledger.broker == destination(fills), f.id > ledger.fills_id)
     new_fill = exists().where(

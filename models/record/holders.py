@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, and_, select, true
 
 from models.record.destinations import is_at
-from models.record.tables import SIDE_OF_FILL, fills, orders, position_snapshots
+from models.record.executions import all_executions
+from models.record.tables import position_snapshots
 from models.vocabulary import Side, signed
 
 _ZERO = Decimal(0)
@@ -35,14 +36,11 @@ class Closing:
 
 def holders(connection: Connection, broker: str, symbol: str | None = None) -> Holders:
     """Return what each strategy holds at a broker, or in one of its accounts (`ibkr:ira`), by all its fills there."""
-    f = fills.c
-    query = (
-        select(f.strategy, f.symbol, SIDE_OF_FILL, f.quantity)
-        .join_from(fills, orders, f.client_order_id == orders.c.client_order_id)
-        .where(is_at(fills, broker), *([f.symbol == symbol] if symbol is not None else []))
+    every = all_executions(
+        lambda table: and_(is_at(table, broker), true() if symbol is None else table.c.symbol == symbol)
     )
     found: Holders = {}
-    for strategy, of, side, quantity in connection.execute(query):
+    for strategy, of, side, quantity in connection.execute(select(every)):
         found[strategy, of] = found.get((strategy, of), _ZERO) + signed(Side(side)) * quantity
     return {key: round(held, 9) for key, held in found.items() if round(held, 9)}
 

@@ -27,18 +27,21 @@ from models.record.archiving import archive, verify_files
 from models.record.chain import verify
 from models.record.database import Database, upgrade
 from models.record.group_tables import order_groups
+from models.record.holders import holders
 from models.record.intake import Intake
 from models.record.parquet import parts
 from models.record.reading import order_row
 from models.record.tables import attempts, fills, order_events, orders
 from models.record.tally import count_on
 from models.reports import FillReport
+from models.risk.names import Limit
 from models.settings import Settings, load_settings
 from models.vocabulary import Side
 from producers.client import OrderClient
 from tests.kit import ROOT, clean_environment
 from worker.orders.dealt_with import deal_with
 from worker.positions.external import External
+from worker.risk.exposure import Exposure
 from worker.risk.losses import gains
 
 D = Decimal
@@ -127,14 +130,19 @@ def counts(database: Database) -> dict[str, int]:
         return {t.name: connection.execute(select(func.count()).select_from(t)).scalar_one() for t in TABLES}
 
 
+#: How much of a symbol a strategy may hold.
+_POSITION = Limit("strategy", "dip", "max_position", D(1000))
+
+
 def figures(database: Database) -> list[Any]:
-    """Positions and profit, by both methods, now and at moments of the past; and what the limits know of gains."""
+    """Positions and profit, by both methods, now and then; what limits know, and what may be closed."""
     history = History(database, Settings())
     moments = [None, OLD + timedelta(days=4, hours=12), NOW - timedelta(days=60)]
     found: list[Any] = [history.positions(at, method=m) for at in moments for m in ("fifo", "average")]
     found += [history.pnl(by, method=m) for by in (None, "month") for m in ("fifo", "average")]
     with database.read() as connection:
-        return [*found, gains(connection, NOW - timedelta(days=1))]
+        of_dip = Exposure(connection, ["KO"], [_POSITION], NOW, ("2026-11-30", NOW)).largest_position(_POSITION)
+        return [*found, gains(connection, NOW - timedelta(days=1)), holders(connection, "ibkr"), of_dip]
 
 
 def ids_in(files: Path) -> set[str]:
@@ -228,6 +236,32 @@ def test_the_id_of_a_group_stays_used_and_one_that_is_broken_stays_until_a_perso
         assert (order_row(connection, "bare") or {})["status"] == "denied"
         group = connection.execute(select(order_groups)).one()
     assert (group.status, group.reason) == ("closed", "nothing closes 10; dealt with by ana: sold by hand")
+
+
+def test_linked_orders_go_together_or_stay_together(database: Database, intake: Intake, tmp_path: Path) -> None:
+    intake.record(linked("l-1"))
+    old: dict[str, Any] = {"created_at": OLD, "closed_at": OLD, "updated_at": OLD}
+    with database.write() as connection:
+        connection.execute(update(orders).where(orders.c.group_id == "g").values(**old, status="canceled"))
+        connection.execute(update(order_groups).values(**old, status="closed"))
+        put(connection, "last", NOW, side="buy", price=60)
+        late = {"client_order_id": "l-1.then", "at": NOW, "kind": "conflict", "to_status": "canceled"}
+        connection.execute(insert(order_events).values(**late, detail="its id was used again"))
+    run(database, tmp_path, utcnow() + timedelta(minutes=5))
+    assert group_ids(database) == {"l-1", "l-1.then"}, "the newest event is of one of them"
+
+
+def test_a_group_that_is_archived_is_told_to_be(url: str, database: Database, intake: Intake, tmp_path: Path) -> None:
+    intake.record(linked("g"))
+    old: dict[str, Any] = {"created_at": OLD, "closed_at": OLD, "updated_at": OLD}
+    with database.write() as connection:
+        connection.execute(update(orders).where(orders.c.group_id == "g").values(**old, status="canceled"))
+        connection.execute(update(order_groups).values(**old, status="closed"))
+        put(connection, "last", NOW, side="buy", price=60)
+    run(database, tmp_path, utcnow() + timedelta(minutes=5))
+    assert group_ids(database) == set()
+    with OrderClient(Settings(database_url=url)) as client, pytest.raises(NotFound, match="'g' is archived"):
+        client.group("g")
 
 
 def group_ids(database: Database) -> set[str]:

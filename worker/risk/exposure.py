@@ -15,8 +15,9 @@ from decimal import Decimal
 from sqlalchemy import ColumnElement, Connection, and_, case, false, func, literal, or_, select, true, union_all
 
 from models.destinations import broker_of, split
+from models.record.executions import all_executions
 from models.record.groups import IS_MERE_EXIT
-from models.record.tables import SIDE_OF_FILL, attempts, fills, order_events, orders, risk_tallies
+from models.record.tables import attempts, order_events, orders, risk_tallies
 from models.risk.facts import Intended, Usage, Used
 from models.risk.names import EVERYTHING, Limit, scopes_of
 from models.vocabulary import LIVE, OrderType, Outcome, Side, Status, signed
@@ -218,13 +219,9 @@ class Exposure:
             self._read_strategies(scopes, strategies)
 
     def _read_strategies(self, scopes: set[_Scope], strategies: set[str]) -> None:
-        f, o = fills.c, orders.c
-        query = (
-            select(f.strategy, f.symbol, SIDE_OF_FILL, func.sum(f.quantity))
-            .join_from(fills, orders, f.client_order_id == o.client_order_id)
-            .where(f.strategy.in_(strategies), f.symbol.in_(self.symbols))
-            .group_by(f.strategy, f.symbol, SIDE_OF_FILL)
-        )
+        every = all_executions(lambda table: table.c.strategy.in_(strategies) & table.c.symbol.in_(self.symbols)).c
+        query = select(every.strategy, every.symbol, every.side, func.sum(every.quantity))
+        query = query.group_by(every.strategy, every.symbol, every.side)
         for strategy, symbol, side, quantity in self.connection.execute(query):
             for scope in (("strategy", strategy), ("strategy+symbol", f"{strategy}:{symbol}")):
                 if scope in scopes:
