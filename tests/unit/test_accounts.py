@@ -64,6 +64,8 @@ def test_a_route_names_accounts(given: dict[str, object], route: tuple[str, ...]
         ({"route": ["ibkr:joint"]}, "no account 'joint'; it has ira, main"),
         ({"route": ["alpaca:ira"]}, "alpaca has no account 'ira'"),
         ({"route": ["ibkr"]}, "say ibkr:ACCOUNT"),
+        ({"route": ["ibkr:"]}, "'ibkr:' names no account behind the colon"),
+        ({"route": ["alpaca:"]}, "names no account behind the colon"),
         ({"route": ["alpaca"], "account": "ira"}, "alpaca has no account 'ira'"),
         ({"route": ["ibkr:ira"], "account": "main"}, "names ibkr:ira, but the order's account is main"),
         ({"account": "joint"}, "no broker of the usual route has 'joint'; there are ibkr:ira, ibkr:main"),
