@@ -15,10 +15,8 @@ from typing import Any
 import pytest
 from sqlalchemy import func, insert, select, update
 
-from models.clock import utcnow
 from models.crash_points import watched
 from models.errors import ConfigurationError, IdempotencyConflict, InvalidRequest, NotFound
-from models.groups import GroupKind, Membership
 from models.history import History, v_attempts, v_fills, v_latency, v_orders, v_tca
 from models.messages import OrderRequest
 from models.record import archiving, chain
@@ -26,7 +24,6 @@ from models.record.archive_tables import archived_fills, archived_orders, archiv
 from models.record.archiving import archive, verify_files
 from models.record.chain import verify
 from models.record.database import Database, upgrade
-from models.record.group_tables import order_groups
 from models.record.holders import holders
 from models.record.intake import Intake
 from models.record.parquet import parts
@@ -37,9 +34,7 @@ from models.reports import FillReport
 from models.risk.names import Limit
 from models.settings import Settings, load_settings
 from models.vocabulary import Side
-from producers.client import OrderClient
 from tests.kit import ROOT, clean_environment
-from worker.orders.dealt_with import deal_with
 from worker.positions.external import External
 from worker.risk.exposure import Exposure
 from worker.risk.losses import gains
@@ -201,72 +196,6 @@ def test_an_id_stays_used_for_ever(database: Database, intake: Intake, tmp_path:
         found = order_row(connection, "o-1")
     assert found is not None
     assert (found["status"], found["broker"], found["avg_fill_price"]) == ("filled", "ibkr", 11)
-
-
-def linked(id_: str, **terms: Any) -> list[OrderRequest]:
-    of = {"first": (id_, "buy"), "then": (f"{id_}.then", "sell")}
-    return [
-        request(own, side=side, version=2, group=Membership("g", GroupKind.OTO, leg), **terms)
-        for leg, (own, side) in of.items()
-    ]
-
-
-def test_the_id_of_a_group_stays_used_and_one_that_is_broken_stays_until_a_person_has_dealt_with_it(
-    url: str, database: Database, intake: Intake, tmp_path: Path
-) -> None:
-    intake.record(linked("l-1"))
-    old: dict[str, Any] = {"created_at": OLD, "closed_at": OLD, "updated_at": OLD}
-    with database.write() as connection:
-        connection.execute(update(orders).where(orders.c.group_id == "g").values(**old, status="canceled"))
-        connection.execute(update(order_groups).values(**old, status="broken", reason="nothing closes 10"))
-        put(connection, "last", NOW, side="buy", price=60)
-    run(database, tmp_path / "one", utcnow() + timedelta(minutes=5))
-    assert group_ids(database) == {"l-1", "l-1.then"}, "it is on somebody's list"
-    with OrderClient(Settings(database_url=url)) as client:
-        deal_with(client, "g", by="ana", reason="sold by hand")
-    with database.write() as connection:
-        put(connection, "very-last", NOW, side="buy", price=60)
-    run(database, tmp_path / "two", utcnow() + timedelta(minutes=5))
-    assert group_ids(database) == set()
-    assert [row["status"] for row in intake.record(linked("l-1"))] == ["canceled"] * 2
-    with pytest.raises(IdempotencyConflict, match="group 'g' has other orders"):
-        intake.record(linked("fresh"))
-    intake.take([one.to_wire() for one in linked("bare")], "ibkr")
-    with database.read() as connection:
-        assert (order_row(connection, "bare") or {})["status"] == "denied"
-        group = connection.execute(select(order_groups)).one()
-    assert (group.status, group.reason) == ("closed", "nothing closes 10; dealt with by ana: sold by hand")
-
-
-def test_linked_orders_go_together_or_stay_together(database: Database, intake: Intake, tmp_path: Path) -> None:
-    intake.record(linked("l-1"))
-    old: dict[str, Any] = {"created_at": OLD, "closed_at": OLD, "updated_at": OLD}
-    with database.write() as connection:
-        connection.execute(update(orders).where(orders.c.group_id == "g").values(**old, status="canceled"))
-        connection.execute(update(order_groups).values(**old, status="closed"))
-        put(connection, "last", NOW, side="buy", price=60)
-        late = {"client_order_id": "l-1.then", "at": NOW, "kind": "conflict", "to_status": "canceled"}
-        connection.execute(insert(order_events).values(**late, detail="its id was used again"))
-    run(database, tmp_path, utcnow() + timedelta(minutes=5))
-    assert group_ids(database) == {"l-1", "l-1.then"}, "the newest event is of one of them"
-
-
-def test_a_group_that_is_archived_is_told_to_be(url: str, database: Database, intake: Intake, tmp_path: Path) -> None:
-    intake.record(linked("g"))
-    old: dict[str, Any] = {"created_at": OLD, "closed_at": OLD, "updated_at": OLD}
-    with database.write() as connection:
-        connection.execute(update(orders).where(orders.c.group_id == "g").values(**old, status="canceled"))
-        connection.execute(update(order_groups).values(**old, status="closed"))
-        put(connection, "last", NOW, side="buy", price=60)
-    run(database, tmp_path, utcnow() + timedelta(minutes=5))
-    assert group_ids(database) == set()
-    with OrderClient(Settings(database_url=url)) as client, pytest.raises(NotFound, match="'g' is archived"):
-        client.group("g")
-
-
-def group_ids(database: Database) -> set[str]:
-    with database.read() as connection:
-        return set(connection.execute(select(orders.c.client_order_id).where(orders.c.group_id == "g")).scalars())
 
 
 def test_what_a_broker_lists_again_is_no_order_of_somebody_elses(database: Database, tmp_path: Path) -> None:
