@@ -108,6 +108,7 @@ def positions(
         return
     with client() as c:
         held = c.positions(timeout)
+        several = {name for name, table in c.settings.all_brokers.items() if table.accounts}
     found: list[Row]
     if total:
         found = [
@@ -115,7 +116,11 @@ def positions(
             for symbol, net in held.total().items()
         ]
     else:
-        found = [{"broker": name, **asdict(p), "error": None} for name, ps in held.items() for p in ps]
+        found = [
+            {"broker": name, "account": p.account_id if name in several else None, **asdict(p), "error": None}
+            for name, ps in held.items()
+            for p in ps
+        ]
     found += [{"broker": name, "error": why} for name, why in held.unreachable.items()]
     tell(found, ("symbol", "quantity", "brokers", "broker", "error") if total else _POSITION, form)
     raise typer.Exit(1 if held.unreachable else 0)

@@ -64,3 +64,13 @@ def test_an_outcome_that_does_not_exist_is_wrong_usage(corro: Run) -> None:
     status, out, err = corro("attempts", "--outcome", "lost")
     assert (status, out) == (2, "")
     assert "refused" in err
+
+
+def test_the_account_stands_beside_the_broker_where_there_are_several(corro: Run, put: Callable[..., None]) -> None:
+    put("c-1", broker="alpaca")
+    assert "account" not in corro("orders")[1].splitlines()[0].split("\t")
+    put("c-2", broker="ibkr", account="ira")
+    head, *rows = corro("orders")[1].splitlines()
+    at = head.split("\t").index("broker")
+    assert head.split("\t")[at : at + 2] == ["broker", "account"]
+    assert sorted(row.split("\t")[at : at + 2] for row in rows) == [["alpaca", ""], ["ibkr", "ira"]]

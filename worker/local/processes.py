@@ -34,6 +34,8 @@ log = structlog.get_logger()
 
 #: Name of the operator's page among the processes: of no broker, whose names have no dot.
 WEB = "corro.web"
+#: What the sandbox and the page have until they answer: a busy machine is slow, and ends nobody who trades.
+_READY_WITHIN_S = 120.0
 #: Seconds a process gets to finish what it does; longer than a send may take.
 STOP_S = 45.0
 
@@ -134,7 +136,7 @@ class Fleet:
         process = self._spawn("sandbox", ["-m", "worker.sandbox.server", *arguments])
 
         def ready() -> None:
-            self._wait(announced.exists, process, 30.0)
+            self._wait(announced.exists, process, _READY_WITHIN_S)
             self.settings = load_settings(**self._overrides())
 
         return ready
@@ -167,7 +169,7 @@ class Fleet:
             found[:] = re.findall(r"https?://\S+(?=;)", path.read_text(errors="replace")[old:])
             return bool(found)
 
-        self._wait(answers, process, 30.0)
+        self._wait(answers, process, _READY_WITHIN_S)
         self._web_port = int(found[0].rpartition(":")[2])
         return found[0]
 
