@@ -225,7 +225,7 @@ class OrderClient(GroupClient):
 
         An event comes once no event with a smaller id can appear any more, so ids only rise, and the last `id` that you
         have dealt with is the place to go on from, in another process too. A transaction that writes events and stays
-        open holds what was written behind it.
+        open holds what was written behind it. Events of archived orders are in the archives and come no more.
 
         Args:
             since: the id of the last event that you have; 0 begins at the first of all.

@@ -40,7 +40,7 @@ def events(
     """List what happened to orders, by rising ids without a gap; with --json --follow one object a line.
 
     Without --since a terminal shows the newest, as --limit does; everything else gets all. The last id you have seen is
-    where to go on.
+    where to go on. Events of archived orders are in the archives.
     """
     form = Form(json, out, wide)
     if follow:
