@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from models.clock import utcnow
 from models.errors import IdempotencyConflict, NotFound
@@ -34,14 +34,19 @@ def linked(id_: str, **terms: Any) -> list[OrderRequest]:
     ]
 
 
+def end(connection: Connection, **group: str) -> None:
+    """End the group and its legs, long ago."""
+    old: dict[str, Any] = {"created_at": OLD, "closed_at": OLD, "updated_at": OLD}
+    connection.execute(update(orders).where(orders.c.group_id == "g").values(**old, status="canceled"))
+    connection.execute(update(order_groups).values(**old, **group))
+
+
 def test_the_id_of_a_group_stays_used_and_one_that_is_broken_stays_until_a_person_has_dealt_with_it(
     url: str, database: Database, intake: Intake, tmp_path: Path
 ) -> None:
     intake.record(linked("l-1"))
-    old: dict[str, Any] = {"created_at": OLD, "closed_at": OLD, "updated_at": OLD}
     with database.write() as connection:
-        connection.execute(update(orders).where(orders.c.group_id == "g").values(**old, status="canceled"))
-        connection.execute(update(order_groups).values(**old, status="broken", reason="nothing closes 10"))
+        end(connection, status="broken", reason="nothing closes 10")
         put(connection, "last", NOW, side="buy", price=60)
     run(database, tmp_path / "one", utcnow() + timedelta(minutes=5))
     assert group_ids(database) == {"l-1", "l-1.then"}, "it is on somebody's list"
@@ -63,10 +68,8 @@ def test_the_id_of_a_group_stays_used_and_one_that_is_broken_stays_until_a_perso
 
 def test_linked_orders_go_together_or_stay_together(database: Database, intake: Intake, tmp_path: Path) -> None:
     intake.record(linked("l-1"))
-    old: dict[str, Any] = {"created_at": OLD, "closed_at": OLD, "updated_at": OLD}
     with database.write() as connection:
-        connection.execute(update(orders).where(orders.c.group_id == "g").values(**old, status="canceled"))
-        connection.execute(update(order_groups).values(**old, status="closed"))
+        end(connection, status="closed")
         put(connection, "last", NOW, side="buy", price=60)
         late = {"client_order_id": "l-1.then", "at": NOW, "kind": "conflict", "to_status": "canceled"}
         connection.execute(insert(order_events).values(**late, detail="its id was used again"))
@@ -76,10 +79,8 @@ def test_linked_orders_go_together_or_stay_together(database: Database, intake: 
 
 def test_a_group_that_is_archived_is_told_to_be(url: str, database: Database, intake: Intake, tmp_path: Path) -> None:
     intake.record(linked("g"))
-    old: dict[str, Any] = {"created_at": OLD, "closed_at": OLD, "updated_at": OLD}
     with database.write() as connection:
-        connection.execute(update(orders).where(orders.c.group_id == "g").values(**old, status="canceled"))
-        connection.execute(update(order_groups).values(**old, status="closed"))
+        end(connection, status="closed")
         put(connection, "last", NOW, side="buy", price=60)
     run(database, tmp_path, utcnow() + timedelta(minutes=5))
     assert group_ids(database) == set()
