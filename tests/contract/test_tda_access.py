@@ -90,6 +90,14 @@ def test_an_account_that_is_called_otherwise_is_found_anew(schwab: Any, status: 
     schwab.broker.cancel_order(ref(resting(), kept.broker_order_id))
 
 
+def test_what_is_refused_is_noted_under_whatever_name_of_the_account_it_came(schwab: Any) -> None:
+    schwab.fault("account_renamed")
+    schwab.fault("refuse")
+    with pytest.raises(Refused):
+        schwab.place(order(symbol="MSFT"))
+    assert [line["symbol"] for line in schwab.house.arrivals("schwab")] == ["MSFT"]
+
+
 #: What a 400 says -> what it is: all of these are about the order.
 ABOUT_THE_ORDER: dict[str, type[Refused]] = {
     "This account is not approved for short selling": Refused,

@@ -161,13 +161,13 @@ class TdaDoor(HttpDoor):
         return self.dialect.no(429, THROTTLED, THROTTLED)
 
     def turned_away(self, reason: str, body: object, request: web.Request) -> None:
-        """Record an order, or each of a group, that a fault kept from being taken."""
+        """Record an order, or each of a group, that a fault kept from being taken, in whatever name of its account."""
         try:
             single, inner, _ = split(body, self.dialect)
             orders = [self._form(one) for one in (single, *inner)]
-            account = self._account_of(request)
         except Refusal:
             return
+        account = next((n for n in self.accounts if self.path_of(n) == request.match_info["account"]), self.account)
         for fields in orders:
             fields.pop("legs", None)
             self.market.turn_away(reason, door=self.name, account=account, **fields)
