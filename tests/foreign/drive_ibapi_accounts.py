@@ -44,9 +44,12 @@ def main() -> None:
         "refused": sorted(row for row in told if row[1] == 321),
         "values_of": sorted({row[3] for row in app.heard["updateAccountValue"]}),
         "portfolio_of": sorted({row[-1] for row in app.heard["updatePortfolio"]}),
-        "positions": [[account, contract.symbol, str(size)] for account, contract, size, _ in app.heard["position"]],
+        # a fill whose news comes meanwhile is told a second time
+        "positions": list(
+            {(account, contract.symbol, str(size)) for account, contract, size, _ in app.heard["position"]}
+        ),
         "summary_of": [row[1] for row in app.heard["accountSummary"]],
-        "executions_of": [row[2].acctNumber for row in app.heard["execDetails"][before:]],
+        "executions_of": list({row[2].acctNumber for row in app.heard["execDetails"][before:]}),
         "open_in": app.open[first + 3][1].account,
         "first": first,
     }

@@ -175,6 +175,26 @@ def test_a_wish_that_nobody_can_take_is_told_once_and_not_knocked_for(
     assert (keeper.knocks, keeper.canceled) == (["7"], [])
 
 
+def test_two_who_find_at_once_that_a_wish_waits_tell_it_once(
+    put: Put, keeper: Doorkeeper, database: Database, settings: Settings, cancels: Cancels
+) -> None:
+    """A message and the worker's own round may find the same wish: each sees that nobody has told of it yet."""
+    wished(put, "o-1")
+    other = open_desk(settings, database, keeper)
+    batches = cancels.deputies.batches
+    change = batches.change
+
+    def behind_the_other(*args: Any) -> Any:
+        other.cancels.carry_out()
+        return change(*args)
+
+    batches.change = behind_the_other  # type: ignore[method-assign]
+    cancels.carry_out()
+    other.close()
+    assert keeper.knocks == ["7", "7"]
+    assert told(database, "o-1")[0] == ["cancel_waits"]
+
+
 def test_a_gone_workers_orders_are_canceled_under_one_connection(
     put: Put, keeper: Doorkeeper, database: Database, cancels: Cancels
 ) -> None:

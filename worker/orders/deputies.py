@@ -20,7 +20,7 @@ from worker.brokers.base import BrokerInterface
 from worker.fleet.liveness import alive_sessions
 from worker.fleet.members import Heartbeat
 from worker.orders.batches import Batches
-from worker.orders.owners import is_wished, takes, waiting
+from worker.orders.owners import is_told_to_wait, is_wished, takes, waiting
 from worker.orders.windows import pause_after
 from worker.runtime.clock import elapsed, utcnow
 
@@ -113,7 +113,8 @@ class Deputies:
             return
 
         def work(batch: OrderBatch) -> list[str]:
-            waits = [entry for entry in batch.entries.values() if is_wished(wish, entry, since)]
+            wished = [entry for entry in batch.entries.values() if is_wished(wish, entry, since)]
+            waits = [entry for entry in wished if not is_told_to_wait(wish, entry)]  # somebody else was quicker
             for entry in waits:
                 entry.set(reason=words, reason_code=WAITS_FOR_OWNER)
                 entry.note(f"{wish}_waits", words)

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from datetime import datetime
 
 from models.record.order import OrderRecord, is_changing
-from models.vocabulary import TERMINAL
+from models.vocabulary import TERMINAL, WAITS_FOR_OWNER
 
 
 def takes(session: str | None, me: str | None, leads: bool, alive: Collection[str]) -> bool:
@@ -62,3 +62,8 @@ def is_wished(wish: str, entry: OrderRecord, since: datetime) -> bool:
         return bool(order["replace_request"]) and not is_changing(entry)
     sent_at = order["cancel_sent_at"]
     return order["cancel_requested_at"] is not None and (sent_at is None or sent_at < since)
+
+
+def is_told_to_wait(wish: str, entry: OrderRecord) -> bool:
+    """Tell whether an order says already that a wish waits for its owner."""
+    return entry.order["reason_code"] == WAITS_FOR_OWNER and (entry.order["reason"] or "").startswith(f"{wish} ")
