@@ -5,15 +5,13 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import pytest
-from sqlalchemy import create_engine
 
 from models.errors import DatabaseUnavailable
 from producers.bell import envelope
 from tests.kit import PostgresServer, World, eventually, never, outcomes_of
+from tests.kit.postgres import SickDatabase
 from worker.local.processes import Process
 
 NewWorld = Callable[..., World]
@@ -25,59 +23,6 @@ def bare(name: str) -> bytes:
     return envelope("orders.submit", "orders.alpaca", {"orders": [order]})
 
 
-class Server:
-    """The database of a world, as its administrator sees it."""
-
-    def __init__(self, url: str) -> None:
-        self.name = url.partition("?")[0].rpartition("/")[2]
-        self._engine = create_engine(url, isolation_level="AUTOCOMMIT")
-
-    def run(self, *statements: str) -> None:
-        with self._engine.connect() as connection:
-            connection.exec_driver_sql("SET default_transaction_read_only = off")
-            for statement in statements:
-                connection.exec_driver_sql(statement)
-
-    def end_sessions(self) -> None:
-        self.run(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
-
-    @contextmanager
-    def read_only(self) -> Iterator[None]:
-        """As a server is after a failover to a standby."""
-        self.run(f"ALTER DATABASE {self.name} SET default_transaction_read_only = on")
-        self.end_sessions()
-        try:
-            yield
-        finally:
-            self.run(f"ALTER DATABASE {self.name} RESET default_transaction_read_only")
-            self.end_sessions()
-
-    @contextmanager
-    def before_every_write(self, what: str) -> Iterator[None]:
-        """Have PostgreSQL do this whenever an order's row, or an attempt's, is written."""
-        tables, when = ("orders", "attempts"), "FOR EACH ROW EXECUTE FUNCTION sick()"
-        self.run(
-            f"CREATE FUNCTION sick() RETURNS trigger AS $$ BEGIN {what}; RETURN NEW; END $$ LANGUAGE plpgsql",
-            *(f"CREATE TRIGGER sick BEFORE INSERT OR UPDATE ON {table} {when}" for table in tables),
-        )
-        try:
-            yield
-        finally:
-            self.run(*(f"DROP TRIGGER sick ON {t}" for t in tables), "DROP FUNCTION sick()")
-
-    def full(self) -> Any:
-        """Answer as PostgreSQL does when the disk is full."""
-        return self.before_every_write(
-            "RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'"
-        )
-
-    def close(self) -> None:
-        self._engine.dispose()
-
-
 @pytest.fixture(scope="module")
 def world(make_world: Callable[..., World], postgres: PostgresServer) -> World:
     made = make_world(["alpaca"], database_url=postgres.fresh())
@@ -86,15 +31,15 @@ def world(make_world: Callable[..., World], postgres: PostgresServer) -> World:
 
 
 @pytest.fixture
-def server(world: World) -> Iterator[Server]:
-    made = Server(world.settings.database)
+def server(world: World) -> Iterator[SickDatabase]:
+    made = SickDatabase(world.settings.database)
     yield made
     made.close()
 
 
 @pytest.mark.parametrize("kind", ["read_only", "full"])
 def test_a_database_that_takes_no_writes_stops_trading_and_loses_nothing(
-    world: World, server: Server, kind: str
+    world: World, server: SickDatabase, kind: str
 ) -> None:
     world.orders.wait(world.orders.send("AAPL", "buy", 1), "filled")
     before, symbol = len(world.control.orders()), {"read_only": "PEP", "full": "WMT"}[kind]
@@ -113,7 +58,7 @@ def test_a_database_that_takes_no_writes_stops_trading_and_loses_nothing(
     assert len(world.control.orders()) == before + 2
 
 
-def test_a_slow_database_makes_orders_late_and_not_two(world: World, server: Server) -> None:
+def test_a_slow_database_makes_orders_late_and_not_two(world: World, server: SickDatabase) -> None:
     with server.before_every_write("PERFORM pg_sleep(0.4)"):
         placed = [world.orders.send("DIS", "buy", 1 + n, route="alpaca") for n in range(4)]
         ended = [world.orders.wait(order, ["filled", "expired"], 40) for order in placed]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from models.record.database import Database, upgrade
 from models.record.notice_tables import incidents, notifications
 from models.record.tables import attempts
 from models.settings import load_settings
+from tests.kit.receiver import Receiver
 from tests.order_steps import OrderSteps
 from worker.notify.notifier import Notifier
 
@@ -36,24 +35,9 @@ def place(database_url: str | None, tmp_path: Path) -> Iterator[Database]:
 def heard() -> Iterator[tuple[int, list[dict[str, Any]]]]:
     """The port of a receiver, and what it was told."""
     pytest.importorskip("apprise")
-    told: list[dict[str, Any]] = []
-
-    class Ears(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Be quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Ears)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    yield server.server_address[1], told
-    server.shutdown()
-    server.server_close()
-    thread.join(5)
+    receiver = Receiver()
+    yield receiver.port, receiver.told
+    receiver.close()
 
 
 def together(leaders: list[Notifier]) -> None:

@@ -127,6 +127,10 @@ class FleetProcesses:
                 self.kill(process)
         self.processes.clear()
 
+    def start_web(self) -> str:
+        """Start the operator's page on a free port; returns its address."""
+        return self._fleet.start_web(0)
+
     # -- QUEUE ---
     @property
     def server(self) -> EmbeddedQueue:

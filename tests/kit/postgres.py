@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import uuid
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 from sqlalchemy import create_engine
 
@@ -50,3 +52,55 @@ class PostgresServer:
         """Stop it for good and remove its files."""
         self.server.cleanup()
         shutil.rmtree(self.home, ignore_errors=True)
+
+
+class SickDatabase:
+    """The database of a world, as its administrator sees it."""
+
+    def __init__(self, url: str) -> None:
+        self.name = url.partition("?")[0].rpartition("/")[2]
+        self._engine = create_engine(url, isolation_level="AUTOCOMMIT")
+
+    def run(self, *statements: str) -> None:
+        with self._engine.connect() as connection:
+            connection.exec_driver_sql("SET default_transaction_read_only = off")
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+
+    def end_sessions(self) -> None:
+        self.run(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+    @contextmanager
+    def read_only(self) -> Iterator[None]:
+        """As a server is after a failover to a standby."""
+        self.run(f"ALTER DATABASE {self.name} SET default_transaction_read_only = on")
+        self.end_sessions()
+        try:
+            yield
+        finally:
+            self.run(f"ALTER DATABASE {self.name} RESET default_transaction_read_only")
+            self.end_sessions()
+
+    @contextmanager
+    def before_every_write(self, what: str, tables: Sequence[str] = ("orders", "attempts")) -> Iterator[None]:
+        """Have PostgreSQL do this whenever a row of these tables is written."""
+        when = "FOR EACH ROW EXECUTE FUNCTION sick()"
+        self.run(
+            f"CREATE FUNCTION sick() RETURNS trigger AS $$ BEGIN {what}; RETURN NEW; END $$ LANGUAGE plpgsql",
+            *(f"CREATE TRIGGER sick BEFORE INSERT OR UPDATE ON {table} {when}" for table in tables),
+        )
+        try:
+            yield
+        finally:
+            self.run(*(f"DROP TRIGGER sick ON {t}" for t in tables), "DROP FUNCTION sick()")
+
+    def full(self, *more: str) -> AbstractContextManager[None]:
+        """Answer as PostgreSQL does when the disk is full: to orders, attempts, and these tables."""
+        words = "RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'"
+        return self.before_every_write(words, ("orders", "attempts", *more))
+
+    def close(self) -> None:
+        self._engine.dispose()
