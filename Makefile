@@ -7,7 +7,7 @@ PEERS  := .venv-peers/.ready
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test slow check bench soak recovery mutants audit lock clean
+.PHONY: help demo up test slow check bench soak drill recovery mutants audit lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ soak: $(VENV)/.dev ## 100,000 faults, then the table and the three zeros; FAULTS
 	  $(if $(MINUTES),--minutes $(MINUTES)) $(if $(JSON),--json $(JSON))
 	@$(if $(WORLD),:,CORRO_PROPERTY_EXAMPLES=5000 CORRO_PROPERTY_STEPS=60 $(BIN)/python -m pytest --timeout 3600 \
 	  tests/property/test_claim_protocol.py)
+
+drill: $(VENV)/.dev ## Inject each fault of docs/page.md: when do the page, the alert and the message tell of it; ONLY= SHOTS= JSON=
+	@$(BIN)/python -m tests.drill $(ONLY) $(if $(SHOTS),--shots $(SHOTS)) $(if $(JSON),--json $(JSON))
 
 recovery: $(VENV)/.dev ## How long it takes to get well, with the timing of production; TIMES=
 	@$(BIN)/python -m tests.soak.recovery --times $(or $(TIMES),100)

@@ -82,6 +82,10 @@ class QueueUnavailable(CorroError):
     """The queue's server cannot be reached. No order depends on it: only a question that is about the queue itself."""
 
 
+class CollectorUnavailable(CorroError):
+    """Whoever collects traces did not take them."""
+
+
 class OutputLost(CorroError):
     """What a command had to tell could not be written; what it has done stays done."""
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from models.notify import TOPICS
 from tests.drill.faults import DRILLS, Drill, Scene
-from tests.drill.watch import Watch, picture
+from tests.drill.watch import PageWatch, picture
 from tests.kit import PostgresServer, World, eventually
 from tests.kit.receiver import Receiver
 
@@ -26,7 +26,7 @@ _NOTIFY = {"disconnected_after": 1}
 
 
 @dataclass
-class Seen:
+class DrillTimes:
     """Seconds from a fault's injection until it was told; None: it is not told this way."""
 
     fault: str
@@ -36,21 +36,21 @@ class Seen:
     over: float | None
 
 
-def rehearse(drill: Drill, postgres: PostgresServer, home: Path, shots: Path | None = None) -> Seen:
+def rehearse(drill: Drill, postgres: PostgresServer, home: Path, shots: Path | None = None) -> DrillTimes:
     """Inject one fault, and wait until the page, the alert's expression and the message have told of it.
 
     Raises:
         AssertionError: one of them did not, with what the page said instead.
     """
     receiver = Receiver()
-    notify = {**_NOTIFY, "urls": [f"json://127.0.0.1:{receiver.port}/"]}
+    notify = {**_NOTIFY, "urls": [f"json://{receiver.place}/"]}
     with ExitStack() as stack:
         stack.callback(receiver.close)
         tables = {"notify": notify, **drill.tables}
         world = World(home, ("ibkr", "alpaca"), database_url=postgres.fresh(), tables=tables)
         stack.callback(world.close, check=False)
         world.fleet.start_all()
-        watch = Watch(world.fleet.start_web())
+        watch = PageWatch(world.fleet.start_web())
         began = time.monotonic()
 
         def told(ready: Callable[[], object], what: Callable[[], object]) -> float:
@@ -69,7 +69,7 @@ def rehearse(drill: Drill, postgres: PostgresServer, home: Path, shots: Path | N
         began = time.monotonic()
         lasts = drill.news is not None and TOPICS[drill.news].lasts
         over = told(heard(f"corro {drill.news} over"), lambda: receiver.told) if lasts else None
-    return Seen(drill.name, page, alert, message, over)
+    return DrillTimes(drill.name, page, alert, message, over)
 
 
 def main() -> int:

@@ -26,7 +26,7 @@ _EXPRESSION = re.compile(
 _THAN = {"==": operator.eq, ">": operator.gt}
 
 
-class Watch:
+class PageWatch:
     """The page of a fleet, looked at from outside.
 
     Args:

@@ -36,7 +36,7 @@ def heard() -> Iterator[tuple[int, list[dict[str, Any]]]]:
     """The port of a receiver, and what it was told."""
     pytest.importorskip("apprise")
     receiver = Receiver()
-    yield receiver.port, receiver.told
+    yield receiver.server.server_address[1], receiver.told
     receiver.close()
 
 

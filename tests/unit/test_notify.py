@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sqlite3
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import delete, insert, select, update
@@ -32,6 +29,7 @@ from models.record.tables import (
     workers,
 )
 from models.settings import Settings, load_settings
+from tests.kit.receiver import Receiver
 from tests.order_steps import OrderSteps
 from worker.checks.house import judge_notify
 from worker.messaging.embedded_queue import EmbeddedQueue
@@ -78,49 +76,6 @@ def test_a_wrong_setting_is_named_without_its_secret(
 
 
 # -- ROWS, LEADERS AND A RECEIVER ---
-class Receiver:
-    """A real receiver of apprise's json:// and of heartbeats."""
-
-    def __init__(self) -> None:
-        self.told: list[dict[str, Any]] = []
-        self.beats, self.status = 0, 200
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                outer.told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                self.answer()
-
-            def do_GET(self) -> None:
-                outer.beats += 1
-                self.answer()
-
-            def answer(self) -> None:
-                self.send_response(outer.status)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                """Be quiet."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        self.thread.start()
-
-    @property
-    def place(self) -> str:
-        return f"127.0.0.1:{self.server.server_address[1]}"
-
-    @property
-    def titles(self) -> list[str]:
-        return [told["title"] for told in self.told]
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join(5)
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     pytest.importorskip("apprise")

@@ -29,6 +29,7 @@ from worker.cli import (
     resolve,
     running,
     sandbox,
+    traces,
     watch,
     web,
 )
@@ -73,6 +74,7 @@ COMMANDS: Mapping[str, Mapping[str, Command | Subcommands]] = {
         "events": events.events,
         "logs": logs.logs,
         "watch": watch.watch,
+        "traces": traces.traces,
     },
     "Markets and accounts": {
         "quote": data.quote,
