@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from types import SimpleNamespace
@@ -14,9 +15,9 @@ from structlog.testing import capture_logs
 
 from models.errors import BrokerError, InstrumentUnknown
 from models.instruments import read_instrument
-from models.lookups import InstrumentReport
+from models.lookups import InstrumentQuery, InstrumentReport
 from models.trading_hours import PriceBand
-from models.vocabulary import Side
+from models.vocabulary import AssetClass, Side
 from tests.unit.ibkr_book import a_line
 from worker.brokers.ibkr import contracts as ibkr_contracts
 from worker.brokers.ibkr import lookups
@@ -40,7 +41,7 @@ class ScriptedTws:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.answers: list[asyncio.Future[Any]] = []
-        self.rule: asyncio.Future[Any] = asyncio.Future()
+        self.rules = defaultdict[int, asyncio.Future[Any]](asyncio.Future)
         self.resolved: list[InstrumentReport] = []
 
     async def ask(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
@@ -52,7 +53,7 @@ class ScriptedTws:
         return self.answers[-1]
 
     def reqMarketRuleAsync(self, rule: int) -> Awaitable[Any]:
-        return self.rule
+        return self.rules[rule]
 
     def contracts(self) -> Contracts:
         return Contracts(SDK, self, "ib", self, Names(), self.resolved.append)
@@ -104,11 +105,43 @@ def test_an_order_does_not_wait_long_for_steps_that_follow(monkeypatch: pytest.M
         asking = asyncio.create_task(tws.contracts().of(KO))
         await tws.tells(shares(validExchanges="SMART", marketRuleIds="26"))
         await asyncio.wait_for(asking, 0.5)
-        tws.rule.set_result([SimpleNamespace(lowEdge=0.0, increment=0.05)])
+        tws.rules[26].set_result([SimpleNamespace(lowEdge=0.0, increment=0.05)])
         async with asyncio.timeout(0.5):
             while len(tws.resolved) < 2:
                 await asyncio.sleep(0)
         assert [one.price_bands for one in tws.resolved] == [None, (PriceBand(Decimal(0), Decimal("0.05")),)]
+
+    asyncio.run(story())
+
+
+def test_a_market_rule_that_nobody_tells_is_asked_for_again_and_costs_no_other_contract_its_steps() -> None:
+    def of_rule(rule: int) -> ContractDetails:
+        contract = SDK.Contract(
+            conId=rule, symbol="MES", secType="FUT", currency="USD", exchange="CME", localSymbol="MESU6",
+            lastTradeDateOrContractMonth="20960921", multiplier="5",
+        )  # fmt: skip
+        return ContractDetails(contract=contract, minTick=0.25, validExchanges="CME", marketRuleIds=str(rule))
+
+    async def story() -> None:
+        tws = ScriptedTws()
+        session: Any = SimpleNamespace(contracts=tws.contracts())
+        rows = [of_rule(rule) for rule in (26, 27, 28, 28)]
+        tws.rules[26].set_result([SimpleNamespace(lowEdge=0.0, increment=0.05)])
+        tws.rules[27].set_exception(SDK.RequestError(1, 322, "Error processing request"))
+        tws.rules[28].set_result(None)  # the SDK's own timeout
+        wanted = InstrumentQuery(text="MES", asset_class=AssetClass.FUTURE)
+        steps = (PriceBand(Decimal(0), Decimal("0.05")),)
+        found = await lookups._read(session, rows, wanted)
+        assert [one.price_bands for one in found] == [steps, None, None, None]
+        assert sorted(tws.asked) == ["market rule 26", "market rule 27", "market rule 28"]
+        tws.asked.clear()
+        tws.rules[28] = asyncio.Future()
+        tws.rules[28].set_result([SimpleNamespace(lowEdge=0.0, increment=0.25)])
+        found = await lookups._read(session, rows, wanted)
+        assert [one.price_bands for one in found] == [
+            steps, None, *[(PriceBand(Decimal(0), Decimal("0.25")),)] * 2
+        ]  # fmt: skip
+        assert sorted(tws.asked) == ["market rule 27", "market rule 28"]
 
     asyncio.run(story())
 

@@ -111,8 +111,8 @@ def test_a_market_rule_is_that_of_the_exchange_the_order_goes_to() -> None:
     assert rule_of(details(validExchanges="SMART,NYSE", marketRuleIds="26"), "SMART") is None
     rows: list[Any] = [SimpleNamespace(lowEdge=0.0, increment=0.01), SimpleNamespace(lowEdge=50.0, increment=0.02)]
     assert bands_of(rows) == STEPS
-    assert bands_of([*rows, SimpleNamespace(lowEdge=100.0, increment=0.0)]) == ()
-    assert bands_of(None) == ()
+    assert bands_of([*rows, SimpleNamespace(lowEdge=100.0, increment=0.0)]) is None
+    assert bands_of([]) is None
 
 
 # -- WHERE NOBODY HAS TOLD ---

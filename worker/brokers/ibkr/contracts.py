@@ -72,7 +72,7 @@ class Contracts:
         self._sdk, self._ib, self._broker, self._line = sdk, ib, broker, line
         self._resolved, self._recall, self._check, self._details = resolved, recall, check, dict[int, SdkDetails]()
         #: Market rules that were asked for, by their numbers.
-        self._rules: dict[int, asyncio.Task[tuple[PriceBand, ...]]] = {}
+        self._rules: dict[int, asyncio.Task[tuple[PriceBand, ...] | None]] = {}
         #: Legs that IB does not know any more, by their conIds.
         self._gone = set[int]()
         #: What every contract is called.
@@ -100,24 +100,27 @@ class Contracts:
 
     async def banded(self, one: InstrumentReport, details: SdkDetails, exchange: str) -> InstrumentReport:
         """Return what IB tells of an instrument with the steps of its prices by range at an exchange."""
-        return replace(one, price_bands=await self._bands(details, exchange) or None)
+        return replace(one, price_bands=await self._bands(details, exchange))
 
-    async def _bands(self, details: SdkDetails, exchange: str) -> tuple[PriceBand, ...]:
-        """Return the market rule of a contract at an exchange, asked for once a connection; nothing if nobody tells."""
+    async def _bands(self, details: SdkDetails, exchange: str) -> tuple[PriceBand, ...] | None:
+        """Return the market rule of a contract at an exchange, told once a connection; None while nobody has told."""
         rule = rule_of(details, exchange)
         if rule is None:
-            return ()
+            return None
         if rule not in self._rules:
             self._rules[rule] = asyncio.create_task(self._market_rule(rule))
         return await asyncio.shield(self._rules[rule])
 
-    async def _market_rule(self, rule: int) -> tuple[PriceBand, ...]:
+    async def _market_rule(self, rule: int) -> tuple[PriceBand, ...] | None:
+        silence = f"no answer to market rule {rule}"
         try:
             told = await self._line.ask(f"market rule {rule}", lambda: self._ib.reqMarketRuleAsync(rule))
         except (self._sdk.RequestError, CorroError) as error:
-            _log.info("ibkr.market_rule_not_told", broker=self._broker, rule=rule, error=str(error))
+            told, silence = None, str(error)
+        if told is None:  # also from the SDK, whose patience ends after a second
+            _log.info("ibkr.market_rule_not_told", broker=self._broker, rule=rule, error=silence)
             self._rules.pop(rule, None)  # the next look-up asks again
-            return ()
+            return None
         return bands_of(told)
 
     async def of(self, instrument: Instrument) -> SdkContract:

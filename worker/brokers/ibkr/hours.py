@@ -9,6 +9,7 @@ prices, and the step from each on. Source: docs/facts/ibkr.md#9.11, #9.10.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
@@ -110,8 +111,8 @@ def rule_of(details: SdkDetails, exchange: str) -> int | None:
     return int(rule) if rule.isascii() and rule.isdecimal() else None
 
 
-def bands_of(told: list[SdkPriceIncrement] | None) -> tuple[PriceBand, ...]:
-    """Read a market rule; nothing where a row of it cannot be read."""
-    rows = [(soft(number, row.lowEdge), soft(positive, row.increment)) for row in told or ()]
+def bands_of(told: Sequence[SdkPriceIncrement]) -> tuple[PriceBand, ...] | None:
+    """Read a market rule; None where it has no row, or one that cannot be read."""
+    rows = [(soft(number, row.lowEdge), soft(positive, row.increment)) for row in told]
     bands = tuple(PriceBand(low, step) for low, step in rows if low is not None and step is not None)
-    return bands if len(bands) == len(rows) else ()
+    return bands if bands and len(bands) == len(rows) else None

@@ -6,6 +6,7 @@ An option chain is asked for day by day, the next first: IB throttles whoever as
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 
@@ -134,7 +135,10 @@ async def _details(session: TwsSession, what: str, fields: dict[str, str]) -> Se
 async def _read(session: TwsSession, rows: Sequence[SdkDetails], wanted: InstrumentQuery) -> list[InstrumentReport]:
     """Return what rows of a chain tell of the contracts that were asked for."""
     read = [(one, details) for details in rows if (one := read_details(details)) is not None and _is_in(one, wanted)]
-    return [await session.contracts.banded(one, details, details.contract.exchange) for one, details in read]
+    # All at once: contracts of one market rule share the question, also one that nobody answers.
+    return await asyncio.gather(
+        *(session.contracts.banded(one, details, details.contract.exchange) for one, details in read)
+    )
 
 
 def _is_in(one: InstrumentReport, wanted: InstrumentQuery) -> bool:
