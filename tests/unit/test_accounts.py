@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import insert, select
 
 from models.errors import ConfigurationError, InvalidOrder, InvalidRequest, Unsupported
+from models.groups import GroupKind, Membership
 from models.history import History, v_attempts, v_fills
 from models.messages import OrderRequest
 from models.record.database import Database
@@ -17,11 +19,13 @@ from models.record.intake import Intake
 from models.record.tables import order_events, position_locks
 from models.routes import route_of
 from models.settings import BrokerSettings, Settings
+from models.vocabulary import Side, TimeInForce
 from producers.cli.app import placed, whole_place
 from producers.client import OrderClient
 from worker.brokers.fake import FakeBroker
 from worker.brokers.ibkr.accounts import TradedAccounts, traded_accounts
 from worker.brokers.several import SeveralAccounts
+from worker.brokers.tda.adapter import SchwabBroker
 from worker.positions.locks import LOCKED
 from worker.rehearsal import rehearsal
 from worker.runtime.clock import utcnow
@@ -239,6 +243,21 @@ def test_orders_of_accounts_are_held_against_what_is_known_of_instruments(broker
     broker.resolutions(lambda report: None, known)
     with pytest.raises(Unsupported, match="off its steps"):
         broker.check_known(OrderRequest(symbol="KO", side="buy", quantity=1))
+
+
+def test_linked_orders_are_held_against_the_rules_of_their_account() -> None:
+    adapter = SeveralAccounts.serving(SchwabBroker)
+    broker = adapter("schwab", BrokerSettings.model_validate({"adapter": "schwab", "accounts": NUMBERS}))
+    group = Membership("g", GroupKind.OTO, "first")
+    lead = OrderRequest(symbol="KO", side="buy", quantity=1, order_type="limit", limit_price=1, account="ira")
+    lead = lead.model_copy(update={"group": group})
+    then = lead.model_copy(update={"side": Side.SELL, "group": replace(group, leg="then")})
+    broker.check_group([lead, then])
+    late = then.model_copy(update={"extended_hours": True, "time_in_force": TimeInForce.DAY})
+    with pytest.raises(Unsupported, match=r"schwab links no orders in extended hours \(group g, oto\)"):
+        broker.check_group([lead, late])
+    with pytest.raises(Unsupported, match="the first of a group is not sent without its legs"):
+        broker.check_group([lead])
 
 
 def test_each_account_gets_its_orders_and_its_limits(client: OrderClient) -> None:

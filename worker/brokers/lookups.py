@@ -6,9 +6,10 @@ Nothing here may leave a trace at the broker that could be taken for an order.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from models.errors import InstrumentUnknown, NotPermitted, RateLimited, Refused, Unsupported
+from models.groups import GroupKind
 from models.instruments import Instrument
 from models.lookups import FoundInstruments, InstrumentQuery, InstrumentReport, PreviewReport
 from models.messages import OrderRequest
@@ -19,12 +20,18 @@ if TYPE_CHECKING:
     from worker.brokers.base import Capabilities
 
 
+#: What linked orders have to be: said of the lead and its legs, with the words for a broker that links no others.
+LinkRule = tuple[Callable[[OrderRequest, Sequence[OrderRequest]], bool], str]
+
+
 class Lookups:
     """What an adapter tells besides orders; every method has a default, for brokers that tell nothing."""
 
     name: str
     capabilities: Capabilities
     accounts: tuple[str, ...]
+    #: What the broker links, by kind, beside `capabilities.groups`.
+    link_rules: ClassVar[Mapping[GroupKind, Sequence[LinkRule]]] = {}
     _resolved: Callable[[InstrumentReport], None] | None = None
     _known: Callable[[OrderRequest], None] | None = None
     _recall: Callable[[Instrument], Mapping[str, str] | None] | None = None
@@ -73,7 +80,7 @@ class Lookups:
     def preview_order(self, order: OrderRequest) -> PreviewReport:
         """Return what the broker says of an order that is not sent; nothing it says is a report about an order.
 
-        Its terms have passed `check_order`.
+        It has passed `check_group`, as the only one.
 
         Raises:
             Unsupported, InstrumentUnknown, Refused: it takes no such order, or would refuse this one.
@@ -89,10 +96,32 @@ class Lookups:
         """
         for leg in legs:
             self.check_order(leg)
+        self.check_links(legs[0], legs[1:])
+
+    def check_links(self, lead: OrderRequest, legs: Sequence[OrderRequest]) -> None:
+        """Check how orders are linked, each of which has passed by itself; an order on its own passes.
+
+        Raises:
+            Unsupported: with the rule.
+        """
+        if lead.group is None:
+            return
+        if not legs:
+            words = f"{self.name}: the {lead.group.leg} of a group is not sent without its legs"
+            raise Unsupported(words, broker=self.name)
+        for holds, words in self.link_rules.get(lead.group.kind, ()):
+            if not holds(lead, legs):
+                of = f"group {lead.group.id}, {lead.group.kind}"
+                raise Unsupported(f"{self.name} {words} ({of})", broker=self.name)
 
     def preview_group(self, legs: Sequence[OrderRequest]) -> PreviewReport:
-        """Return what the broker says of linked orders, the lead first, that are not sent; as `preview_order`."""
-        self.check_group(legs)
+        """Return what the broker says of linked orders, the lead first, that are not sent.
+
+        They have passed `check_group`.
+
+        Raises:
+            As `preview_order`.
+        """
         return PreviewReport()
 
 
@@ -123,7 +152,8 @@ def previewed(broker: Lookups, order: OrderRequest, *others: OrderRequest) -> Pr
     try:
         for one in (order, *others):
             check_account(one, broker)
-            broker.check_order(one)
+        broker.check_group([order, *others])
+        for one in (order, *others):
             broker.check_known(one)
         return broker.preview_group([order, *others]) if others else broker.preview_order(order)
     except (Unsupported, InstrumentUnknown) as error:

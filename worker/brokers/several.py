@@ -208,6 +208,10 @@ class SeveralAccounts(BrokerInterface):
         """Check the terms of an order, and that its account is one of these."""
         self._of(order.account)[1].check_order(order)
 
+    def check_links(self, lead: OrderRequest, legs: Sequence[OrderRequest]) -> None:
+        """Check how orders are linked in the account of their lead."""
+        self._of(lead.account)[1].check_links(lead, legs)
+
     def preview_order(self, order: OrderRequest) -> PreviewReport:
         """Return what the broker says of an order in its account that is not sent."""
         return self._of(order.account)[1].preview_order(order)

@@ -38,7 +38,7 @@ from worker.brokers.alpaca.access import PAPER_URL, Access, access_from, budgets
 from worker.brokers.alpaca.account import account_report
 from worker.brokers.alpaca.activities import AlpacaActivities
 from worker.brokers.alpaca.executions import AMENDS, FILLS, Executions, amended, of_event
-from worker.brokers.alpaca.groups import KINDS, check_group
+from worker.brokers.alpaca.groups import KINDS, LINK_RULES
 from worker.brokers.alpaca.instruments import find
 from worker.brokers.alpaca.legs import CLASS, MOST, AlpacaLegs
 from worker.brokers.alpaca.listings import AlpacaListings
@@ -83,6 +83,7 @@ class AlpacaBroker(BrokerInterface):
         }
     )
     default_url = PAPER_URL
+    link_rules = LINK_RULES
     capabilities = Capabilities(
         asset_classes=frozenset(ASSET_CLASSES.values()),
         fractional=True,
@@ -222,7 +223,7 @@ class AlpacaBroker(BrokerInterface):
         """Send one order under its client_order_id; an id that exists already is our own first send."""
         self.capabilities.check(ticket.order, self.name)
         check_terms(ticket.order, self.name)
-        check_group(ticket.order, [leg.order for leg in ticket.legs], self.name)
+        self.check_links(ticket.order, [leg.order for leg in ticket.legs])
         return self._orders.place(ticket)
 
     def cancel_order(self, ref: OrderRef) -> None:
@@ -276,11 +277,6 @@ class AlpacaBroker(BrokerInterface):
         """Check the terms, without Alpaca, which previews nothing."""
         super().check_order(order)
         check_terms(order, self.name)
-
-    def check_group(self, legs: Sequence[OrderRequest]) -> None:
-        """Check linked orders, without Alpaca."""
-        super().check_group(legs)
-        check_group(legs[0], legs[1:], self.name)
 
     def find_instruments(self, wanted: InstrumentQuery) -> FoundInstruments:
         """Look an instrument up among the assets, or the options on a share."""

@@ -7,14 +7,13 @@ the parent's `legs`. Exits wake when the entry is completely filled; canceling o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from decimal import Decimal
 
-from models.errors import Unsupported
 from models.groups import GroupKind
 from models.messages import OrderRequest, plain
 from models.vocabulary import AssetClass, OrderType, TimeInForce, signed
 from worker.brokers.base import Ticket
+from worker.brokers.lookups import LinkRule
 from worker.brokers.rest.reading import Body
 
 #: What Alpaca links: `order_class`.
@@ -23,10 +22,9 @@ KINDS = frozenset(GroupKind)
 CLASSES = frozenset(str(kind) for kind in GroupKind)
 _STOPS = (OrderType.STOP, OrderType.STOP_LIMIT)
 _CENT = Decimal("0.01")
-_Rule = tuple[Callable[[OrderRequest, Sequence[OrderRequest]], bool], str]
 
-#: What its link has to be, each with the words for it: of any group, and of each kind.
-_ANY: tuple[_Rule, ...] = (
+#: What a group has to be: any, and one of each kind.
+_ANY: tuple[LinkRule, ...] = (
     (lambda lead, legs: all(leg.symbol == lead.symbol for leg in legs), "links orders in one symbol only"),
     (lambda lead, _: lead.instrument.asset_class is AssetClass.US_EQUITY, "links orders in shares only"),
     (lambda lead, legs: all(leg.quantity == lead.quantity for leg in legs), "links orders of one quantity only"),
@@ -41,7 +39,7 @@ _ANY: tuple[_Rule, ...] = (
     (lambda lead, legs: not any(one.extended_hours for one in (lead, *legs)), "links no orders in extended hours"),
     (lambda lead, _: lead.units == lead.units.to_integral_value(), "links orders for whole shares only"),
 )
-_OF: dict[GroupKind, tuple[_Rule, ...]] = {
+_OF: dict[GroupKind, tuple[LinkRule, ...]] = {
     GroupKind.BRACKET: (
         (lambda lead, _: lead.order_type in (OrderType.MARKET, OrderType.LIMIT), "takes entries at market or limit"),
         (lambda _, legs: _are_apart(legs[0], legs[1]), "takes exits that are at least 0.01 apart"),
@@ -63,19 +61,8 @@ _OF: dict[GroupKind, tuple[_Rule, ...]] = {
         ),
     ),
 }
-
-
-def check_group(lead: OrderRequest, legs: Sequence[OrderRequest], broker: str) -> None:
-    """Raise Unsupported, with the rule, for a group that Alpaca does not link so; called before anything is sent."""
-    if lead.group is None:
-        return
-    if not legs:
-        raise Unsupported(
-            f"{broker}: the {lead.group.leg} of a group is not sent without its other legs", broker=broker
-        )
-    for holds, words in (*_ANY, *_OF[lead.group.kind]):
-        if not holds(lead, legs):
-            raise Unsupported(f"{broker} {words} (group {lead.group.id}, {lead.group.kind})", broker=broker)
+#: Of the adapter: what each kind of group has to be.
+LINK_RULES = {kind: (*_ANY, *rules) for kind, rules in _OF.items()}
 
 
 def group_body(ticket: Ticket) -> Body:

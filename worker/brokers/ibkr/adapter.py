@@ -61,6 +61,7 @@ class IbkrBroker(BrokerInterface):
         "timezone", "connect_timeout", "request_timeout", "messages_per_second", "history_per_10_minutes",
         "heartbeat", "delayed_quotes", "absence",
     ))  # fmt: skip
+    link_rules = groups.LINK_RULES
     capabilities = Capabilities(
         asset_classes=frozenset(AssetClass),
         most_legs=legs.MOST,
@@ -181,7 +182,7 @@ class IbkrBroker(BrokerInterface):
         self._check(ticket)
         for leg in ticket.legs:
             self._check(leg)
-        groups.check_group(ticket.order, [leg.order for leg in ticket.legs], self.name)
+        self.check_links(ticket.order, [leg.order for leg in ticket.legs])
         session = self._session()
         pending = PendingOrder(ref=ticket.broker_client_order_id, broker=self.name, until=_end_of(ticket))
         way = groups.place_group if ticket.legs else orders.place
@@ -311,14 +312,8 @@ class IbkrBroker(BrokerInterface):
         super().check_order(order)
         terms.check_terms(order, what_if.REF, self.name)
 
-    def check_group(self, legs: Sequence[OrderRequest]) -> None:
-        """Check linked orders, without IB."""
-        super().check_group(legs)
-        groups.check_group(legs[0], legs[1:], self.name)
-
     def preview_group(self, legs: Sequence[OrderRequest]) -> PreviewReport:
         """Ask IB what an order would do to the account, or each of linked ones, by a what-if, which is no order."""
-        self.check_group(legs)
         session = self._session()
         with using(Use.DATA):
             return self._call(what_if.of_all(session, legs), self._limit(session, 3 * len(legs)), "what-if")

@@ -23,7 +23,7 @@ from enum import StrEnum
 from typing import TypedDict
 
 from models.crash_points import reached
-from models.errors import BrokerError, NotSent, OutcomeUnknown, QuotaExhausted, Unmapped, Unsupported
+from models.errors import BrokerError, NotSent, OutcomeUnknown, QuotaExhausted, Unmapped
 from models.groups import EXCLUSIVE, WAITING, GroupKind
 from models.messages import OrderRequest
 from models.reports import Ambiguous, BrokerStatus, Found, Missing, OrderReport, Report, Sighting
@@ -44,6 +44,7 @@ from worker.brokers.ibkr.orders import (
 from worker.brokers.ibkr.pending import PendingCancel, PendingOrder
 from worker.brokers.ibkr.session import TwsSession
 from worker.brokers.ibkr.verdicts import WireVerdict
+from worker.brokers.lookups import LinkRule
 
 #: Of the adapter: what IB links, and that the record knows the order ids before the first byte.
 CAPABILITIES: LinkedAbilities = {"groups": frozenset(GroupKind), "numbers_groups": True}
@@ -54,23 +55,16 @@ RESERVE_S = 5.0
 #: Once one order of a group is refused, the others have so long to show themselves.
 ASIDE_S = 1.0
 _TIMES = (TimeInForce.DAY, TimeInForce.GTC)
-
-
-def check_group(order: OrderRequest, others: Sequence[OrderRequest], broker: str) -> None:
-    """Raise Unsupported, with the rule, for a group that is not linked so; called before anything is sent."""
-    if order.group is None:
-        return
-    if not others:
-        raise Unsupported(f"{broker}: the {order.group.leg} of a group is not sent without its legs", broker=broker)
-    orders = [order, *others]
-    waits = bool(WAITING[order.group.kind])
-    rules = (
-        (all(one.time_in_force in _TIMES for one in orders), "is asked to link orders that are day or gtc only"),
-        (not waits or len({one.symbol for one in orders}) == 1, "attaches orders to one in the same symbol only"),
-    )
-    for holds, words in rules:
-        if not holds:
-            raise Unsupported(f"{broker} {words} (group {order.group.id}, {order.group.kind})", broker=broker)
+_ANY: LinkRule = (
+    lambda lead, legs: all(one.time_in_force in _TIMES for one in (lead, *legs)),
+    "is asked to link orders that are day or gtc only",
+)
+_ATTACHED: LinkRule = (
+    lambda lead, legs: all(leg.symbol == lead.symbol for leg in legs),
+    "attaches orders to one in the same symbol only",
+)
+#: Of the adapter: what each kind of group has to be.
+LINK_RULES = {kind: (_ANY, *((_ATTACHED,) if WAITING[kind] else ())) for kind in GroupKind}
 
 
 def links(orders: Sequence[OrderRequest], position: int, parent_id: int, name: str) -> dict[str, str | int | bool]:

@@ -48,7 +48,7 @@ from worker.brokers.replacing import check_changes
 from worker.brokers.tda import account
 from worker.brokers.tda.access import TdaAccess, check_access
 from worker.brokers.tda.dialects import FREQUENCIES, SCHWAB, TDA, TdaDialect
-from worker.brokers.tda.groups import KINDS, check_group, group_body, group_terms
+from worker.brokers.tda.groups import KINDS, LINK_RULES, group_body, group_terms
 from worker.brokers.tda.instruments import find
 from worker.brokers.tda.legs import MOST
 from worker.brokers.tda.likeness import Terms, could_be, terms
@@ -100,6 +100,7 @@ class TdaBroker(BrokerInterface):
     dialect: ClassVar[TdaDialect] = TDA
     one_account = True
     default_url, retired = TDA.default_url, TDA.retired
+    link_rules = LINK_RULES
     capabilities = _capabilities(TDA)
     keys = frozenset(
         {
@@ -197,7 +198,7 @@ class TdaBroker(BrokerInterface):
     def place_order(self, ticket: Ticket) -> OrderReport:
         """Send one order, then verify the order that the answer points to."""
         self.capabilities.check(ticket.order, self.name)
-        check_group(ticket.order, [leg.order for leg in ticket.legs], self.name)
+        self.check_links(ticket.order, [leg.order for leg in ticket.legs])
         return self._orders.place(ticket)
 
     def replace_order(self, ref: OrderRef, ticket: Ticket) -> OrderReport:
@@ -314,14 +315,8 @@ class TdaBroker(BrokerInterface):
             return PreviewReport()
         return preview(self._rest, self._path(""), order_body(order, self.dialect, self.name), self.name)
 
-    def check_group(self, legs: Sequence[OrderRequest]) -> None:
-        """Check whether linked orders can be said in this dialect."""
-        super().check_group(legs)
-        check_group(legs[0], legs[1:], self.name)
-
     def preview_group(self, legs: Sequence[OrderRequest]) -> PreviewReport:
         """Return what Schwab says of linked orders, asked as the one document that they would be sent as."""
-        self.check_group(legs)
         if not self.dialect.previews:
             return PreviewReport()
         others = tuple(LinkedOrder(order=leg, broker_client_order_id=leg.client_order_id) for leg in legs[1:])

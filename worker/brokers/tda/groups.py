@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from models.errors import Unsupported
 from models.groups import GroupKind
 from models.messages import OrderRequest
 from models.reports import OrderReport
 from models.vocabulary import OrderType, TimeInForce
 from worker.brokers.base import LinkedOrder
+from worker.brokers.lookups import LinkRule
 from worker.brokers.oddities import Oddities
 from worker.brokers.rest.reading import Body
 from worker.brokers.tda.dialects import TdaDialect
@@ -30,23 +30,19 @@ from worker.brokers.values import Raw
 KINDS = frozenset(GroupKind)
 TRIGGER, OCO = "TRIGGER", "OCO"
 _TIMES = (TimeInForce.DAY, TimeInForce.GTC)
-
-
-def check_group(order: OrderRequest, others: Sequence[OrderRequest], broker: str) -> None:
-    """Raise Unsupported, with the rule, for a group that is not linked so; called before anything is sent."""
-    if order.group is None:
-        return
-    if not others:
-        raise Unsupported(f"{broker}: the {order.group.leg} of a group is not sent without its legs", broker=broker)
-    orders = [order, *others]
-    rules = (
-        (all(one.time_in_force in _TIMES for one in orders), "links orders that are day or gtc only"),
-        (not any(one.extended_hours for one in orders), "links no orders in extended hours"),
-        (all(one.order_type is not OrderType.TRAILING_STOP for one in orders), "is not asked to link trailing stops"),
-    )
-    for holds, words in rules:
-        if not holds:
-            raise Unsupported(f"{broker} {words} (group {order.group.id}, {order.group.kind})", broker=broker)
+_RULES: Sequence[LinkRule] = (
+    (
+        lambda lead, legs: all(one.time_in_force in _TIMES for one in (lead, *legs)),
+        "links orders that are day or gtc only",
+    ),
+    (lambda lead, legs: not any(one.extended_hours for one in (lead, *legs)), "links no orders in extended hours"),
+    (
+        lambda lead, legs: all(one.order_type is not OrderType.TRAILING_STOP for one in (lead, *legs)),
+        "is not asked to link trailing stops",
+    ),
+)
+#: Of the adapter: what each kind of group has to be.
+LINK_RULES = dict.fromkeys(GroupKind, _RULES)
 
 
 def group_body(order: OrderRequest, others: tuple[LinkedOrder, ...], dialect: TdaDialect, broker: str) -> Body:
