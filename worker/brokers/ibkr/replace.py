@@ -12,7 +12,7 @@ from worker.brokers.base import OrderRef, Ticket
 from worker.brokers.ibkr import terms
 from worker.brokers.ibkr.evidence import KnownOrder
 from worker.brokers.ibkr.listings import meant
-from worker.brokers.ibkr.orders import answering, contract_by, is_ours, put, verdict_on
+from worker.brokers.ibkr.orders import answering, contract_for, is_ours, put, verdict_on
 from worker.brokers.ibkr.pending import PendingChange
 from worker.brokers.ibkr.reports import filled_by
 from worker.brokers.ibkr.session import TwsSession
@@ -85,9 +85,7 @@ def _check_size(session: TwsSession, known: KnownOrder, ticket: Ticket) -> None:
 
 async def _send(session: TwsSession, pending: PendingChange, known: KnownOrder, ref: OrderRef, ticket: Ticket) -> None:
     """Send the same order id with new terms; the last question comes immediately before the bytes."""
-    contract = await contract_by(session, ticket.order.instrument, pending.until)
-    terms.check_listed(ticket.order, session.contracts.order_types(ticket.order.symbol), pending.broker)
-    session.contracts.check(ticket.order)
+    contract = await contract_for(session, ticket.order, pending.until)
     # The reference stays: it is how the order is found, and it is the same order.
     own, accounts = known.line.account, session.accounts  # in another account it would be another order
     account = "" if accounts.is_sole else own or accounts.for_order(ref.order.account, pending.broker)
