@@ -239,6 +239,7 @@ def test_an_order_in_what_has_expired_is_not_sent(database: Database, monkeypatc
     assert expired(gone, MONDAY) is None
     words = "symbol: KO261130C00070000 has expired, its last day was 2026-11-30: nothing is sent"
     assert expired(gone, MONDAY + timedelta(days=1)) == words
+    assert expired(gone, MONDAY + timedelta(days=1), date(2026, 12, 31)) == words, "its own text says when"
     legs = [
         {"symbol": f"KO261130C000{strike}000", "side": side, "ratio": 1, "position_effect": "open"}
         for strike, side in ((70, "buy"), (75, "sell"))

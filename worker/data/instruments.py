@@ -53,7 +53,7 @@ class InstrumentRules:
     increment: Decimal | None = None
     lot: Decimal | None = None
     bands: tuple[PriceBand, ...] = ()
-    #: Of a future.
+    #: As its broker tells it: the text of a future says its month alone.
     last_day: date | None = None
 
     def step_at(self, price: Decimal) -> Decimal | None:
@@ -127,8 +127,8 @@ class KnownInstruments:
         return detail if at is not None and utcnow() - at < _SAME_FOR else None
 
     def _learn(self, one: InstrumentReport) -> None:
-        bands, last = one.price_bands or (), one.expiry if one.asset_class is AssetClass.FUTURE else None
-        self._rules[one.symbol, one.asset_class] = InstrumentRules(one.price_increment, one.lot_size, bands, last)
+        rules = InstrumentRules(one.price_increment, one.lot_size, one.price_bands or (), one.expiry)
+        self._rules[one.symbol, one.asset_class] = rules
         if one.detail is not None:
             self._details[one.symbol, one.asset_class, one.currency] = utcnow(), one.detail
 
@@ -150,8 +150,7 @@ class KnownInstruments:
 
 def _rules_of(row: InstrumentRow) -> InstrumentRules:
     bands = tuple(from_json(list[PriceBand], row["price_bands"] or []))
-    last = row["expiry"] if row["asset_class"] == AssetClass.FUTURE else None
-    return InstrumentRules(row["price_increment"], row["lot_size"], bands, last)
+    return InstrumentRules(row["price_increment"], row["lot_size"], bands, row["expiry"])
 
 
 def expired(order: OrderRequest, now: datetime, last_day: date | None = None) -> str | None:
@@ -160,10 +159,10 @@ def expired(order: OrderRequest, now: datetime, last_day: date | None = None) ->
     Args:
         order: the order.
         now: the time.
-        last_day: of a future, as its broker has told it.
+        last_day: as its broker has told it, for a text that says none.
     """
     if order.legs is None:
-        over = [(order.instrument, last_day or order.instrument.expiry)]
+        over = [(order.instrument, order.instrument.expiry or last_day)]
     else:
         over = [(leg.instrument, leg.instrument.expiry) for leg in order.legs]
     for instrument, last in over:
