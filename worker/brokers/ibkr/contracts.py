@@ -70,7 +70,9 @@ class Contracts:
         check: CheckKnown | None = None,
     ) -> None:
         self._sdk, self._ib, self._broker, self._line = sdk, ib, broker, line
-        self._resolved, self._recall, self._check, self._details = resolved, recall, check, dict[int, SdkDetails]()
+        self._resolved, self._recall, self._check = resolved, recall, check
+        #: What was looked up of an instrument, read and as it was told.
+        self._told: dict[Instrument, tuple[InstrumentReport, SdkDetails]] = {}
         #: Market rules that were asked for, by their numbers.
         self._rules: dict[int, asyncio.Task[tuple[PriceBand, ...] | None]] = {}
         #: Legs that IB does not know any more, by their conIds.
@@ -81,9 +83,9 @@ class Contracts:
         #: By symbol: the order types and times in force that the contract lists, in IB's words.
         self._order_types: dict[str, frozenset[str]] = {}
 
-    def details_of(self, con_id: int) -> SdkDetails | None:
-        """Return the details of a contract that was looked up."""
-        return self._details.get(con_id)
+    def told(self, instrument: Instrument) -> tuple[InstrumentReport, SdkDetails]:
+        """Return what IB has told of an instrument that was looked up."""
+        return self._told[instrument]
 
     def order_types(self, symbol: str) -> frozenset[str]:
         """Return the order types that the contract of a symbol lists; empty where it lists none."""
@@ -163,7 +165,7 @@ class Contracts:
         symbol, wanted = instrument.symbol, self._sdk.Contract(**asked(instrument))
         known = self._recall(instrument) if self._recall is not None and not anew else None
         if known is not None and (details := remembered(self._sdk, known)) is not None:
-            return self._take(instrument, details, str(wanted.exchange))
+            return self._take(instrument, report(instrument, details), details, str(wanted.exchange))
         try:
             found = await self._line.ask(f"details of {symbol}", lambda: self._ib.reqContractDetailsAsync(wanted))
         except self._sdk.RequestError as error:
@@ -184,9 +186,10 @@ class Contracts:
             contract = choose_one(listed, instrument, self._broker)
         self._learn_size(found)
         details = next(each for each in found if each.contract is contract)
+        one = report(instrument, details)
         if self._resolved is not None:
-            await self._tell(self._resolved, report(instrument, details), details, str(wanted.exchange))
-        return self._take(instrument, details, str(wanted.exchange))
+            await self._tell(self._resolved, one, details, str(wanted.exchange))
+        return self._take(instrument, one, details, str(wanted.exchange))
 
     async def _tell(self, resolved: Resolved, one: InstrumentReport, details: SdkDetails, exchange: str) -> None:
         """Tell of an instrument with its steps; where these take their time they follow, and the order goes on."""
@@ -201,14 +204,14 @@ class Contracts:
         except TimeoutError:
             resolved(one)
 
-    def _take(self, instrument: Instrument, details: SdkDetails, exchange: str) -> SdkContract:
+    def _take(self, instrument: Instrument, one: InstrumentReport, details: SdkDetails, exchange: str) -> SdkContract:
         """Know a contract from now on, and send what is ordered of it to an exchange."""
         contract = details.contract
         self.names.chose(instrument.symbol, contract.conId)
         self._learn_size([details])
         told = str(details.orderTypes)
         self._order_types[instrument.symbol] = frozenset(word.strip() for word in told.split(",") if word.strip())
-        self._details[contract.conId] = details
+        self._told[instrument] = one, details
         contract.exchange = exchange
         return contract
 

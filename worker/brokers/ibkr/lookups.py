@@ -14,8 +14,7 @@ from models.errors import BrokerError, DataError, InstrumentUnknown, NoSuchSymbo
 from models.instruments import Instrument, read_instrument
 from models.lookups import FoundInstruments, InstrumentQuery, InstrumentReport
 from models.vocabulary import AssetClass
-from worker.brokers.ibkr.details import day_of, read_details, read_match, report
-from worker.brokers.ibkr.hours import hours_of
+from worker.brokers.ibkr.details import day_of, read_details, read_match
 from worker.brokers.ibkr.instruments import to_ib_symbol
 from worker.brokers.ibkr.sdk import SdkDetails
 from worker.brokers.ibkr.session import TwsSession, paced
@@ -49,17 +48,14 @@ async def find(session: TwsSession, wanted: InstrumentQuery) -> FoundInstruments
 async def _one(session: TwsSession, instrument: Instrument) -> InstrumentReport:
     try:
         contract = await session.contracts.of(instrument)
-        told = session.contracts.details_of(contract.conId)
+        one, details = session.contracts.told(instrument)
         # What was resolved before a restart has no hours; those that cannot be read are no better a second time.
-        hours = hours_of(told) if told is not None else None
-        if told is None or not told.timeZoneId or (hours is not None and hours.until <= datetime.now(UTC)):
+        if not details.timeZoneId or (one.hours is not None and one.hours.until <= datetime.now(UTC)):
             contract = await session.contracts.again(instrument)
+            one, details = session.contracts.told(instrument)
     except QuotaExhausted as error:
         raise paced(error) from None
-    details = session.contracts.details_of(contract.conId)
-    if details is None:
-        raise DataError(f"{session.options.broker}: the details of {instrument} are not known")
-    return await session.contracts.banded(report(instrument, details), details, contract.exchange)
+    return await session.contracts.banded(one, details, contract.exchange)
 
 
 async def _search(session: TwsSession, wanted: InstrumentQuery) -> FoundInstruments:
