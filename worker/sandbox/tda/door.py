@@ -163,11 +163,10 @@ class TdaDoor(HttpDoor):
     def turned_away(self, reason: str, body: object, request: web.Request) -> None:
         """Record an order, or each of a group, that a fault kept from being taken, in whatever name of its account."""
         try:
-            single, inner, _ = split(body, self.dialect)
-            orders = [self._form(one) for one in (single, *inner)]
+            orders = [self._form(one) for one in every(body, self.dialect)]
         except Refusal:
             return
-        account = next((n for n in self.accounts if self.path_of(n) == request.match_info["account"]), self.account)
+        account = self._number_at(request) or self.account
         for fields in orders:
             fields.pop("legs", None)
             self.market.turn_away(reason, door=self.name, account=account, **fields)
@@ -241,10 +240,14 @@ class TdaDoor(HttpDoor):
 
     def _account_of(self, request: web.Request) -> str:
         """Return the number of the account that the path names; Refusal for an unknown one."""
-        for number in self.accounts:
-            if self.path_of(number) == request.match_info["account"]:
-                return number
-        raise self.dialect.no(self._unknown_account, "Invalid account number")
+        number = self._number_at(request)
+        if number is None:
+            raise self.dialect.no(self._unknown_account, "Invalid account number")
+        return number
+
+    def _number_at(self, request: web.Request) -> str | None:
+        """Return the number of the account that the path names; None for an unknown one."""
+        return next((one for one in self.accounts if self.path_of(one) == request.match_info["account"]), None)
 
     async def _preferences(self, _: web.Request) -> web.Response:
         return self._json(preferences_json(self.accounts))
