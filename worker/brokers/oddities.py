@@ -14,6 +14,8 @@ T = TypeVar("T")
 
 #: Rows remembered as told; beyond them the oldest is told again.
 _MOST = 10_000
+#: Fields that say which row one is.
+_IDS = ("id", "client_order_id", "order_id", "symbol")
 
 
 class Oddities:
@@ -37,21 +39,35 @@ class Oddities:
         row = self.clean(row)
         self._said.once("unreadable_row", row, row=row, why=self.clean(trouble(why)))
 
-    def readable(self, what: str, rows: Iterable[V], read: Callable[[V], T]) -> list[T]:
+    def readable(
+        self, what: str, rows: Iterable[V], read: Callable[[V], T], *, one_may_be_odd: bool = False
+    ) -> list[T]:
         """Read the rows that can be read, and tell of the others.
+
+        Args:
+            what: a row is.
+            rows: of a listing.
+            read: reads one.
+            one_may_be_odd: a single row that cannot be read is an odd row; else the listing of nothing else is odd.
 
         Raises:
             ValueError: none of them can be: then it is the listing that cannot.
         """
         found: list[T] = []
-        lost: list[tuple[str, Exception]] = []
+        lost: list[tuple[V, Exception]] = []
         for row in rows:
             try:
                 found.append(read(row))
             except UNREADABLE as error:
-                lost.append((f"{what} {str(row)[:100]}", error))
-        if lost and not found:
+                lost.append((row, error))
+        if not found and len(lost) > one_may_be_odd:
             raise ValueError(f"no {what} can be read: {trouble(lost[0][1])}")
-        for row_, why in lost:
-            self.note(row_, why)
+        for row, why in lost:
+            self.note(named(what, row), why)
         return found
+
+
+def named(what: str, row: object) -> str:
+    """Return what a row is called: by the ids it has, else by its beginning."""
+    ids = [f"{key} {str(row[key])[:80]}" for key in _IDS if row.get(key) is not None] if isinstance(row, dict) else []
+    return f"{what} ({', '.join(ids)})" if ids else f"{what} {str(row)[:100]}"

@@ -14,14 +14,13 @@ from typing import TypeVar
 
 from models.errors import InstrumentUnknown, UnreadableReply
 from models.reports import Ambiguous, BrokerStatus, FillReport, Found, Missing, OrderReport, PositionReport, Sighting
-from models.troubles import trouble
 from worker.brokers.alpaca import reports as read
 from worker.brokers.alpaca.account import position_report
 from worker.brokers.alpaca.executions import Executions, amended, of_activity
 from worker.brokers.alpaca.legs import AlpacaLegs
 from worker.brokers.alpaca.rest import AlpacaRest
 from worker.brokers.base import OrderRef
-from worker.brokers.oddities import Oddities
+from worker.brokers.oddities import Oddities, named
 from worker.brokers.rest.reading import Paging, Query
 from worker.brokers.values import UNREADABLE, Raw, identity, rfc3339, segment, soft
 
@@ -29,8 +28,6 @@ T = TypeVar("T")
 
 #: Orders that are cheaper to look up one by one than in a listing.
 _FEW = 3
-#: Fields that say which row one is.
-_IDS = ("id", "client_order_id", "order_id", "symbol")
 #: An order with legs is of one day.
 _LEGS_LIVE = timedelta(days=1)
 #: Rows on a page, as many as Alpaca allows.
@@ -90,7 +87,7 @@ class AlpacaListings:
                     found[fill.execution_id, fill.revision] = fill
             if len(rows) < FILLS_PAGE:
                 return self._of_packages(sorted(found.values(), key=lambda fill: fill.filled_at), since)
-            last = next((name for row in reversed(rows) if (name := soft(identity, _field(row, "id")))), None)
+            last = next((name for row in reversed(rows) if (name := soft(lambda one: identity(one["id"]), row))), None)
             query["page_token"] = pages.turn(last)
 
     def _of_packages(self, fills: list[FillReport], since: datetime) -> list[FillReport]:
@@ -146,7 +143,7 @@ class AlpacaListings:
     def _position(self, row: Raw) -> PositionReport:
         held = position_report(row)
         if held.quantity is None:
-            self._say("position", row, ValueError("it does not say how much is held, or which way"))
+            self._odd.note(named("position", row), "it does not say how much is held, or which way")
         return held
 
     def _order(self, row: Raw) -> OrderReport:
@@ -154,7 +151,7 @@ class AlpacaListings:
             self._legs.see(row)
             return read.order_report(row)
         except UNREADABLE as error:
-            self._say("order", row, error)
+            self._odd.note(named("order", row), error)
         return self._rest().parse(read.ids_of, row)
 
     def _fill(self, asked_at: float, row: Raw) -> FillReport:
@@ -166,23 +163,4 @@ class AlpacaListings:
         Raises:
             UnreadableReply: it says nothing that could be understood.
         """
-        found: list[T] = []
-        lost: list[tuple[Raw, Exception]] = []
-        for row in rows:
-            try:
-                found.append(reader(row))
-            except UNREADABLE as error:
-                lost.append((row, error))
-        if not found and len(lost) > 1:
-            raise UnreadableReply(f"{self._broker}: no {what} can be read: {trouble(lost[0][1])}", broker=self._broker)
-        for row, why in lost:
-            self._say(what, row, why)
-        return found
-
-    def _say(self, what: str, row: Raw, error: Exception) -> None:
-        ids = (f"{key} {str(_field(row, key))[:80]}" for key in _IDS if _field(row, key) is not None)
-        self._odd.note(f"{what} ({', '.join(ids)})", error)
-
-
-def _field(row: object, key: str) -> object:
-    return row.get(key) if isinstance(row, dict) else None
+        return self._rest().parse(lambda every: self._odd.readable(what, every, reader, one_may_be_odd=True), rows)
