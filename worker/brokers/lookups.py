@@ -96,14 +96,15 @@ class Lookups:
         """
         for leg in legs:
             self.check_order(leg)
-        self.check_links(legs[0], legs[1:])
+        self.check_links(legs)
 
-    def check_links(self, lead: OrderRequest, legs: Sequence[OrderRequest]) -> None:
-        """Check how orders are linked, each of which has passed by itself; an order on its own passes.
+    def check_links(self, orders: Sequence[OrderRequest]) -> None:
+        """Check how orders are linked, the lead first, each of which has passed by itself; one on its own passes.
 
         Raises:
             Unsupported: with the rule.
         """
+        lead, *legs = orders
         if lead.group is None:
             return
         if not legs:

@@ -208,9 +208,9 @@ class SeveralAccounts(BrokerInterface):
         """Check the terms of an order, and that its account is one of these."""
         self._of(order.account)[1].check_order(order)
 
-    def check_links(self, lead: OrderRequest, legs: Sequence[OrderRequest]) -> None:
+    def check_links(self, orders: Sequence[OrderRequest]) -> None:
         """Check how orders are linked in the account of their lead."""
-        self._of(lead.account)[1].check_links(lead, legs)
+        self._of(orders[0].account)[1].check_links(orders)
 
     def preview_order(self, order: OrderRequest) -> PreviewReport:
         """Return what the broker says of an order in its account that is not sent."""

@@ -47,6 +47,11 @@ class Ticket:
     legs: tuple[LinkedOrder, ...] = ()
     session_order_id: str | None = None
 
+    @property
+    def orders(self) -> tuple[OrderRequest, ...]:
+        """The terms of every order that goes, the lead's first."""
+        return self.order, *(leg.order for leg in self.legs)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderRef:
@@ -73,6 +78,11 @@ class OrderRef:
     session: str | None = None
     legs: tuple[LinkedOrder, ...] = ()
     session_order_id: str | None = None
+
+    @property
+    def orders(self) -> tuple[OrderRequest, ...]:
+        """The terms of the order and of those that are linked to it, its own first."""
+        return self.order, *(leg.order for leg in self.legs)
 
     def of(self, leg: LinkedOrder) -> OrderRef:
         """Return how to find one of the other legs of this lead's group: it went with the lead, through one session."""

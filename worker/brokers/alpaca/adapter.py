@@ -223,7 +223,7 @@ class AlpacaBroker(BrokerInterface):
         """Send one order under its client_order_id; an id that exists already is our own first send."""
         self.capabilities.check(ticket.order, self.name)
         check_terms(ticket.order, self.name)
-        self.check_links(ticket.order, [leg.order for leg in ticket.legs])
+        self.check_links(ticket.orders)
         return self._orders.place(ticket)
 
     def cancel_order(self, ref: OrderRef) -> None:

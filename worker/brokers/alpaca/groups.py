@@ -7,12 +7,12 @@ the parent's `legs`. Exits wake when the entry is completely filled; canceling o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 
 from models.groups import GroupKind
 from models.messages import OrderRequest, plain
 from models.vocabulary import AssetClass, OrderType, TimeInForce, signed
-from worker.brokers.base import Ticket
 from worker.brokers.lookups import LinkRule
 from worker.brokers.rest.reading import Body
 
@@ -65,14 +65,13 @@ _OF: dict[GroupKind, tuple[LinkRule, ...]] = {
 LINK_RULES = {kind: (*_ANY, *rules) for kind, rules in _OF.items()}
 
 
-def group_body(ticket: Ticket) -> Body:
+def group_body(orders: Sequence[OrderRequest]) -> Body:
     """Return what a group adds to the body of its lead: exact decimal strings; nothing for an order on its own."""
-    linked = ticket.order.group
+    linked = orders[0].group
     if linked is None:
         return {}
-    exits = [leg.order for leg in ticket.legs]
     body: Body = {"order_class": str(linked.kind)}
-    for order in (ticket.order, *exits) if linked.kind is GroupKind.OCO else exits:
+    for order in orders if linked.kind is GroupKind.OCO else orders[1:]:
         name = "take_profit" if order.order_type is OrderType.LIMIT else "stop_loss"
         prices = {"limit_price": order.limit_price, "stop_price": order.stop_price}
         body[name] = {key: plain(value) for key, value in prices.items() if value is not None}

@@ -50,7 +50,7 @@ class AlpacaOrders:
         if ticket.order.legs:
             body = package_body(ticket.order, our_id)
         else:
-            body = order_body(ticket.order, our_id) | group_body(ticket)
+            body = order_body(ticket.order, our_id) | group_body(ticket.orders)
         with using(use_of(ticket.order.side)), exchange(ticket.deadline_s):
             try:
                 raw = rest.post("/orders", body, ticket.deadline_s, ticket.still_mine)

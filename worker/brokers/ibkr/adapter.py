@@ -182,7 +182,7 @@ class IbkrBroker(BrokerInterface):
         self._check(ticket)
         for leg in ticket.legs:
             self._check(leg)
-        self.check_links(ticket.order, [leg.order for leg in ticket.legs])
+        self.check_links(ticket.orders)
         session = self._session()
         pending = PendingOrder(ref=ticket.broker_client_order_id, broker=self.name, until=_end_of(ticket))
         way = groups.place_group if ticket.legs else orders.place

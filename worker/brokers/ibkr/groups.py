@@ -126,7 +126,7 @@ async def place_group(
     loop = asyncio.get_running_loop()
     started = loop.time()
     others = [PendingOrder(ref=one.broker_client_order_id, broker=lead.broker, until=lead.until) for one in ticket.legs]
-    everyone, orders = [lead, *others], [ticket.order, *(one.order for one in ticket.legs)]
+    everyone, orders = [lead, *others], ticket.orders
     for pending in everyone:
         pending.linked = True
     with ExitStack() as stack:

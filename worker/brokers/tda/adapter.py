@@ -42,7 +42,7 @@ from models.reports import (
 )
 from models.settings import BrokerSettings
 from models.vocabulary import TimeInForce
-from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, LinkedOrder, OrderRef, Ticket
+from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, OrderRef, Ticket
 from worker.brokers.oddities import Oddities
 from worker.brokers.replacing import check_changes
 from worker.brokers.tda import account
@@ -198,7 +198,7 @@ class TdaBroker(BrokerInterface):
     def place_order(self, ticket: Ticket) -> OrderReport:
         """Send one order, then verify the order that the answer points to."""
         self.capabilities.check(ticket.order, self.name)
-        self.check_links(ticket.order, [leg.order for leg in ticket.legs])
+        self.check_links(ticket.orders)
         return self._orders.place(ticket)
 
     def replace_order(self, ref: OrderRef, ticket: Ticket) -> OrderReport:
@@ -255,7 +255,7 @@ class TdaBroker(BrokerInterface):
         return self._listings.memory.read(utcnow() - _LATELY) if start is None else self._listings.entered_since(start)
 
     def _terms(self, ref: OrderRef) -> Terms:
-        return group_terms(ref.order, ref.legs, self.dialect, self.name)
+        return group_terms(ref.orders, self.dialect, self.name)
 
     def _chosen(self, ref: OrderRef, candidates: Sequence[Raw], doubt: str) -> Sighting:
         """Adopt the only candidate, and watch it; several, or one that only may be it, leave it open."""
@@ -319,8 +319,7 @@ class TdaBroker(BrokerInterface):
         """Return what Schwab says of linked orders, asked as the one document that they would be sent as."""
         if not self.dialect.previews:
             return PreviewReport()
-        others = tuple(LinkedOrder(order=leg, broker_client_order_id=leg.client_order_id) for leg in legs[1:])
-        return preview(self._rest, self._path(""), group_body(legs[0], others, self.dialect, self.name), self.name)
+        return preview(self._rest, self._path(""), group_body(legs, self.dialect, self.name), self.name)
 
     def find_instruments(self, wanted: InstrumentQuery) -> FoundInstruments:
         """Look a share up, or the options on one."""

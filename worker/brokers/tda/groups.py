@@ -15,7 +15,6 @@ from models.groups import GroupKind
 from models.messages import OrderRequest
 from models.reports import OrderReport
 from models.vocabulary import OrderType, TimeInForce
-from worker.brokers.base import LinkedOrder
 from worker.brokers.lookups import LinkRule
 from worker.brokers.oddities import Oddities
 from worker.brokers.rest.reading import Body
@@ -45,29 +44,29 @@ _RULES: Sequence[LinkRule] = (
 LINK_RULES = dict.fromkeys(GroupKind, _RULES)
 
 
-def group_body(order: OrderRequest, others: tuple[LinkedOrder, ...], dialect: TdaDialect, broker: str) -> Body:
-    """Return an order as the broker takes it, with those that are linked to it; on its own, it is a single one.
+def group_body(orders: Sequence[OrderRequest], dialect: TdaDialect, broker: str) -> Body:
+    """Return linked orders, the lead first, as the broker takes them; one on its own is a single one.
 
     Raises:
         Unsupported: one of them cannot be said in this dialect.
     """
-    body = order_body(order, dialect, broker)
+    body, *others = (order_body(one, dialect, broker) for one in orders)
     if not others:
         return body
-    children: list[object] = [order_body(one.order, dialect, broker) for one in others]
-    if _excludes(order):
+    children: list[object] = [*others]
+    if _excludes(orders[0]):
         return {"orderStrategyType": OCO, "childOrderStrategies": [body, *children]}
     if len(children) > 1:
         children = [{"orderStrategyType": OCO, "childOrderStrategies": children}]
     return body | {"orderStrategyType": TRIGGER, "childOrderStrategies": children}
 
 
-def group_terms(order: OrderRequest, others: tuple[LinkedOrder, ...], dialect: TdaDialect, broker: str) -> Terms:
+def group_terms(orders: Sequence[OrderRequest], dialect: TdaDialect, broker: str) -> Terms:
     """Return the terms by which the lead of a group, or an order on its own, is told from others."""
-    if others and _excludes(order):
-        first, second = (order_body(one, dialect, broker) for one in (order, others[0].order))
+    if len(orders) > 1 and _excludes(orders[0]):
+        first, second = (order_body(one, dialect, broker) for one in orders)
         return terms(beside(first, second)[0])
-    return terms(group_body(order, others, dialect, broker))
+    return terms(group_body(orders, dialect, broker))
 
 
 def lead_in(raw: Raw, wanted: Terms) -> Raw:

@@ -7,7 +7,7 @@ lead elsewhere.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
@@ -78,7 +78,7 @@ class TdaOrders:
     def place(self, ticket: Ticket) -> OrderReport:
         """Send one order, then verify the order that the answer points to."""
         with using(use_of(ticket.order.side)), exchange(ticket.deadline_s) as whole:
-            sent = self.send("POST", "/orders", ticket.order, ticket)
+            sent = self.send("POST", "/orders", ticket.orders, ticket)
             try:
                 with using(Use.URGENT):
                     return self.verified(sent, whole)
@@ -87,18 +87,18 @@ class TdaOrders:
             except Exception as error:
                 raise lost_after(error, self._broker) from error
 
-    def send(self, method: str, path: str, order: OrderRequest, ticket: Ticket) -> SentOrder:
-        """Send an order once, under a path of the account.
+    def send(self, method: str, path: str, orders: Sequence[OrderRequest], ticket: Ticket) -> SentOrder:
+        """Send an order once, with those linked to it, under a path of the account.
 
         Raises:
             NotSent, Refused, OutcomeUnknown: as for place_order.
         """
-        body = group_body(order, ticket.legs, self._dialect, self._broker)
+        body = group_body(orders, self._dialect, self._broker)
         sent_at = utcnow()
         answer = self._rest.send(
             method, self._listings.path(path), body, deadline_s=ticket.deadline_s, gate=ticket.still_mine
         )
-        return SentOrder(answer, group_terms(order, ticket.legs, self._dialect, self._broker), sent_at)
+        return SentOrder(answer, group_terms(orders, self._dialect, self._broker), sent_at)
 
     # -- CANCEL ---
     def cancel(self, order_id: str) -> None:

@@ -48,7 +48,7 @@ class TdaReplaces(NewOrderInstead[SentOrder]):
     def send(self, old: OrderReport, left: Decimal, ticket: Ticket) -> SentOrder:
         """Put the whole order, for the quantity that is left."""
         order = ticket.order.model_copy(update={"quantity": left})
-        return self._orders.send("PUT", f"/orders/{segment(str(old.broker_order_id))}", order, ticket)
+        return self._orders.send("PUT", f"/orders/{segment(str(old.broker_order_id))}", [order], ticket)
 
     def follow(self, sent: SentOrder, old: OrderReport, ticket: Ticket, whole: Exchange) -> tuple[OrderReport, Decimal]:
         """Verify the order that the answer points to, and read the old one once more."""
