@@ -175,3 +175,15 @@ def test_a_person_can_list_every_fault_with_its_options(corro: Run) -> None:
     assert status == 0
     assert all(name in out for name in KINDS)
     assert "how much of the answer is sent" in out
+
+
+def test_a_sandbox_whose_home_is_named_is_asked_whatever_the_settings_say(
+    corro: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "corro.toml").write_text("[routing")
+    monkeypatch.setenv("CORRO_CONFIG", str(tmp_path / "corro.toml"))
+    for words in (["faults"], ["position", "ibkr", "KO", "5"]):
+        status, _, said = corro("sandbox", "--home", str(tmp_path), *words)
+        assert (status, f"no sandbox runs in {tmp_path}" in said) == (2, True), said
+    status, _, said = corro("sandbox", "faults")
+    assert (status, "settings: " in said) == (2, True), said

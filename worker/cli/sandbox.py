@@ -27,13 +27,14 @@ def run(
     """Run it until Ctrl-C."""
     from models.settings import load_settings
 
-    settings = load_settings()
-    context.obj = home or settings.home
-    if context.invoked_subcommand is None:
-        from worker.sandbox.server import main as serve
+    if context.invoked_subcommand is not None:
+        context.obj = home or load_settings().home
+        return
+    from worker.sandbox.server import main as serve
 
-        argv = ["--home", str(context.obj), "--seed", str(seed), "--fill-delay", str(fill_delay)]
-        raise typer.Exit(serve([*argv, *settings.sandbox.arguments, *(["--ports-any"] if any_port else [])]))
+    settings = load_settings()
+    argv = ["--home", str(home or settings.home), "--seed", str(seed), "--fill-delay", str(fill_delay)]
+    raise typer.Exit(serve([*argv, *settings.sandbox.arguments, *(["--ports-any"] if any_port else [])]))
 
 
 def fault(
@@ -100,7 +101,7 @@ def position(
     """Set a position out of thin air, as a split, an assignment or a deposit would."""
     from models.settings import load_settings
 
-    number = load_settings().sandbox.numbers(door).get(account, account)
+    number = load_settings().sandbox.numbers(door).get(account, account) if account else ""
     _ask(context, lambda control: control.set_position(door, symbol.upper(), quantity, number))
     show.note(f"{door}: {symbol.upper()} is {quantity} now")
 
