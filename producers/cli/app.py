@@ -236,14 +236,28 @@ def _with_account(found: Sequence[Mapping[str, object]], columns: Sequence[str])
 
 def listing(table: Table, columns: Sequence[str], form: Form, *, limit: int | None = None, **filters: Any) -> None:
     """Print rows of a view, newest first, and say so where that is not all of them."""
+    what = table.name.removeprefix("v_").replace("_", " ")
+    filters = fitting(table, what, **filters)
     most = limit or form.limit
     with history() as h:
         found = h.rows(table, limit=most, **filters)
         count = h.count(table, **filters) if most is not None and len(found) == most and show.err.is_terminal else 0
     # Only an empty list needs a name: the columns say what the others are.
-    tell(found, columns, form, table=table, title="" if found else table.name.removeprefix("v_").replace("_", " "))
+    tell(found, columns, form, table=table, title="" if found else what)
     if count > len(found):
         show.note(f"{len(found):,} of {count:,} shown; --limit {count} shows all")
+
+
+def fitting(table: Table, what: str, **filters: Any) -> dict[str, Any]:
+    """Return the filters that were given, as rows of a table can be held against them: no filter is left out.
+
+    Raises:
+        InvalidRequest: the table does not have what one of them asks for.
+    """
+    given = {name: value for name, value in filters.items() if value is not None}
+    if wrong := [name for name in given if name not in table.c and name not in ("since", "until")]:
+        raise InvalidRequest(f"{what} cannot be listed by {wrong[0]}")
+    return given
 
 
 def placed(broker: str | None, account: str | None) -> dict[str, str | None]:

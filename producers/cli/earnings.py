@@ -101,7 +101,7 @@ def tca(
 
     listing(
         v_tca, _TCA_COLUMNS, Form(json, out, wide), symbol=symbol and symbol.upper(), strategy=strategy,
-        broker=broker, since=moment("--since", since), until=moment("--until", until), limit=limit,
+        **placed(broker, None), since=moment("--since", since), until=moment("--until", until), limit=limit,
     )  # fmt: skip
 
 

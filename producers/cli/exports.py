@@ -7,7 +7,7 @@ import typer
 
 from models.errors import InvalidRequest
 from producers.cli import show
-from producers.cli.app import Account, Json, Since, Until, day, history, moment, placed
+from producers.cli.app import Account, Json, Since, Until, day, fitting, history, moment, placed
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
@@ -39,17 +39,12 @@ def write(
     if what == "positions" and (since or until):
         raise InvalidRequest("positions are those of now: `corro positions --at TIME --out FILE` has those of a moment")
     read = day if what in ("pnl", "equity") else moment
-    given = {"symbol": symbol and symbol.upper(), "strategy": strategy, **placed(broker, account)}
-    wanted = {name: value for name, value in given.items() if value is not None}
-    if wrong := [name for name in wanted if name not in table.c]:
-        raise InvalidRequest(f"--{wrong[0]}: {what} have none")
-    first, end = read("--since", since), read("--until", until)
+    wanted = fitting(
+        table, what, symbol=symbol and symbol.upper(), strategy=strategy, **placed(broker, account),
+        since=read("--since", since), until=read("--until", until),
+    )  # fmt: skip
     with history() as h:
-        found = h.rows(
-            table, since=first, until=end, newest_first=False,
-            symbol=wanted.get("symbol"), strategy=wanted.get("strategy"), broker=wanted.get("broker"),
-            account=wanted.get("account"),
-        )  # fmt: skip
+        found = h.rows(table, newest_first=False, **wanted)
     files.write(found, out, table)
     if json and str(out) != files.STDOUT:
         show.document({"rows": len(found), "out": str(out)})

@@ -8,7 +8,21 @@ import typer
 from models.groups import GroupStatus
 from models.vocabulary import Status
 from producers.cli import show
-from producers.cli.app import Form, Json, Limit, Out, Since, Until, Wide, client, listing, moment, seconds, tell
+from producers.cli.app import (
+    Form,
+    Json,
+    Limit,
+    Out,
+    Since,
+    Until,
+    Wide,
+    client,
+    listing,
+    moment,
+    placed,
+    seconds,
+    tell,
+)
 from producers.cli.orders import exit_status, never_lost, rows_of, type_of
 from producers.cli.preview import show_previews
 
@@ -117,7 +131,7 @@ def groups(
 
     listing(
         v_groups, _GROUP_COLUMNS, Form(json, out, wide), status=words("--status", status, GroupStatus),
-        symbol=symbol and symbol.upper(), strategy=strategy, broker=broker,
+        symbol=symbol and symbol.upper(), strategy=strategy, **placed(broker, None),
         since=moment("--since", since), until=moment("--until", until), limit=limit,
     )  # fmt: skip
 

@@ -22,6 +22,7 @@ from models.settings import BrokerSettings, Settings
 from models.vocabulary import Side, TimeInForce
 from producers.cli.app import placed, whole_place
 from producers.client import OrderClient
+from tests.unit.words import Run
 from worker.brokers.fake import FakeBroker
 from worker.brokers.ibkr.accounts import TradedAccounts, traded_accounts
 from worker.brokers.several import SeveralAccounts
@@ -157,6 +158,17 @@ def test_an_account_that_there_is_not_is_told_with_those_there_are(
 ) -> None:
     with pytest.raises(InvalidRequest, match=words):
         placed(broker, account)
+
+
+def test_a_list_that_knows_no_accounts_refuses_one_instead_of_listing_nothing(configured: None, corro: Run) -> None:
+    lists = (["tca"], ["groups"], ["export", "tca", "--out", "-"])
+    told = [corro(*words, "--broker", "ibkr:ira") for words in lists]
+    assert [(code, out) for code, out, _ in told] == [(2, "")] * 3
+    assert [said.strip() for _, _, said in told] == [
+        f"corro: {what} cannot be listed by account" for what in ("tca", "groups", "tca")
+    ]
+    code, out, _ = corro("export", "orders", "--out", "-", "--broker", "ibkr:ira")
+    assert (code, out.count("\n")) == (0, 1)
 
 
 def test_what_is_changed_in_an_account_says_at_which_broker(configured: None) -> None:

@@ -13,7 +13,7 @@ from models.clock import utcnow
 from models.errors import DatabaseUnavailable, InvalidRequest
 from models.vocabulary import OPEN
 from producers.cli import show
-from producers.cli.app import client
+from producers.cli.app import client, placed
 from producers.cli.lists import ORDER_COLUMNS
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def watch(
 
     if not show.out.is_terminal:
         raise InvalidRequest("watch: needs a terminal; elsewhere there is `corro events --follow`")
-    chosen = {"status": status, "symbol": symbol and symbol.upper(), "strategy": strategy, "broker": broker}
+    chosen = {"status": status, "symbol": symbol and symbol.upper(), "strategy": strategy, **placed(broker, None)}
     with client() as c, c.ear.listening(EVERYTHING) as heard, _screen():
         history, drawn = History(c.database), 0
         while times is None or drawn < times:
