@@ -17,7 +17,7 @@ from pathlib import Path
 from sqlalchemy import JSON, Table, insert, select
 
 from models.errors import NotFound
-from models.history.views import v_attempts, v_fills, v_latency, v_orders, v_tca
+from models.history.views import v_attempts, v_fills, v_groups, v_latency, v_orders, v_tca
 from models.record.archive_tables import archived_orders
 from models.record.database import Database, upgrade
 from models.record.parquet import must_be_installed, parts
@@ -28,6 +28,8 @@ from models.record.tables import attempts, fills, order_events, orders
 _TABLES: tuple[Table, ...] = (orders, attempts, fills, order_events)
 #: Views that these tables suffice for.
 VIEWS = frozenset({v_orders.name, v_attempts.name, v_fills.name, v_latency.name, v_tca.name, order_events.name})
+#: What is told of orders, and they do not suffice for.
+BEYOND = frozenset({v_groups.name, "report"})
 
 
 class Archives:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import ColumnElement, Float, Table, case, cast, exists, func, select
 
 from models.history.views import QueryOf, Row, v_attempts, v_latency, v_orders, v_tca
+from models.record.archive_tables import archived_orders
 from models.record.tables import bars
 from models.record.trading_days import begin_of
 
@@ -56,6 +57,10 @@ class Figures:
     def _rows(self, query: QueryOf) -> list[Row]:
         with self._history.database.read() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
+
+    def archived(self) -> int:
+        """Return how many orders are in archives, and in none of the other figures."""
+        return self._history.count(archived_orders, since=self._since, until=self._until)
 
     def by_broker(self) -> list[Row]:
         """Return how many orders ended where: `broker`, `account`, `orders` and how many of them ended how."""

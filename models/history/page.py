@@ -99,6 +99,8 @@ def _earned(history: History, since: When | None, until: When | None, method: st
 
 
 def _executed(figures: Figures) -> Iterator[str]:
+    if away := figures.archived():
+        yield f"<p>What follows is of the record alone: {away:,} orders of these days are archived.</p>"
     orders = figures.by_broker()
     has_accounts = any(row["account"] for row in orders)
     names = [name for name in orders[0] if name != "account" or has_accounts] if orders else []

@@ -12,7 +12,7 @@ from sqlalchemy import Boolean, Column, Date, Integer, Table, func, select
 from models.encoding import to_json as to_json
 from models.errors import InvalidRequest
 from models.history import curves, profit
-from models.history.archived import VIEWS, Archives
+from models.history.archived import BEYOND, VIEWS, Archives
 from models.history.views import QueryOf, v_attempts, v_equity, v_fills, v_orders, v_pnl
 from models.history.views import Row as Row
 from models.record.archive_tables import archived_orders
@@ -43,7 +43,7 @@ _DATED = {"v_orders": "created_at", "v_fills": "filled_at", "v_attempts": "start
           "v_groups": "created_at", "order_events": "at", "v_external_orders": "first_seen_at",
           "v_external_fills": "filled_at", "position_events": "at", "control_events": "at", "v_controls": "at",
           "v_pnl": "day", "v_position_days": "day", "v_positions": "price_at", "v_tca": "filled_at",
-          "v_equity": "day", "v_cash": "at"}  # fmt: skip
+          "v_equity": "day", "v_cash": "at", "archived_orders": "created_at"}  # fmt: skip
 _FILTERS = ("client_order_id", "status", "symbol", "strategy", "broker", "side", "outcome", "account", "currency",
             "source", "order_type", "kind")  # fmt: skip
 
@@ -90,7 +90,9 @@ class History:
 
         Raises:
             ValueError: a naive datetime, a text that is no time, or a column that the view does not have.
+            InvalidRequest: archives do not suffice for that view.
         """
+        self._must_suffice(table.name)
         query = _filtered(table, equal, since, until)
         dated = table.c[_DATED[table.name]]
         query = query.order_by(dated.desc() if newest_first else dated.asc())
@@ -105,11 +107,21 @@ class History:
         return sorted(rows, key=lambda row: row[dated.name], reverse=newest_first)[:limit]
 
     def query(self, table: Table, *, since: When | None = None, until: When | None = None) -> QueryOf:
-        """Return the query of the rows that `rows` has, for sums that the database does."""
+        """Return the query of the rows that `rows` has of the record, for sums that the database does."""
         return _filtered(table, {}, since, until)
+
+    def _must_suffice(self, what: str) -> None:
+        """See that nothing is told by half: where archives are read, they have to have all that is asked for.
+
+        Raises:
+            InvalidRequest: what is made of the record alone.
+        """
+        if self._archives is not None and what in BEYOND:
+            raise InvalidRequest(f"archives: {what} is made of the record alone: ask for it without them")
 
     def count(self, table: Table, **filters: Any) -> int:
         """Return how many rows `rows` has without a limit."""
+        self._must_suffice(table.name)
         since, until = (filters.pop(name, None) for name in ("since", "until"))
         with self.database.read() as connection:
             query = select(func.count()).select_from(_filtered(table, filters, since, until).subquery())
@@ -192,7 +204,12 @@ class History:
         return curves.with_drawdown(curves.together(rows) if total else rows, first)
 
     def report(self, since: When | None = None, until: When | None = None, *, method: str | None = None) -> str:
-        """Return one page of HTML about some days: see `models.history.report`."""
+        """Return one page of HTML about some days: see `models.history.report`.
+
+        Raises:
+            InvalidRequest: archives are to be read, too.
+        """
+        self._must_suffice("report")
         from models.history.page import page  # only who wants pictures loads what draws them
 
         return page(self, since, until, method)

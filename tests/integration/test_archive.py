@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from sqlalchemy import func, insert, select, update
 
 from models.crash_points import watched
 from models.errors import ConfigurationError, IdempotencyConflict, InvalidRequest, NotFound
-from models.history import History, v_attempts, v_fills, v_latency, v_orders, v_tca
+from models.history import History, v_attempts, v_fills, v_groups, v_latency, v_orders, v_tca
 from models.messages import OrderRequest
 from models.record import archiving, chain
 from models.record.archive_tables import archived_fills, archived_orders, archives
@@ -276,6 +277,23 @@ def test_the_history_reads_record_and_archives_as_one(database: Database, tmp_pa
     assert [row["client_order_id"] for row in both.rows(v_orders, client_order_id=["o-1", "new-1"])] == ["new-1", "o-1"]
     with pytest.raises(NotFound, match="no archive in"):
         History(database, Settings(), tmp_path / "elsewhere")
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
+def test_what_archives_do_not_suffice_for_is_refused_and_a_page_says_what_is_archived(
+    database: Database, tmp_path: Path
+) -> None:
+    alone = History(database, Settings())
+    said = r"What follows is of the record alone: (\d+) orders of these days are archived"
+    assert re.search(said, alone.report()) is None
+    run(database, tmp_path)
+    both = History(database, Settings(), tmp_path)
+    for ask in (both.report, lambda: both.rows(v_groups), lambda: both.count(v_groups)):
+        with pytest.raises(InvalidRequest, match="is made of the record alone"):
+            ask()
+    assert re.findall(said, alone.report()) == ["10"]
+    assert re.findall(said, alone.report(until=OLD + timedelta(days=3))) == ["3"]
+    assert re.search(said, alone.report(since=CUT)) is None
 
 
 def test_an_order_that_changed_meanwhile_stays(database: Database, tmp_path: Path) -> None:
