@@ -116,7 +116,6 @@ class TdaDoor(HttpDoor):
         yield Route("*", "/{path:.*}", "unknown", self._unknown)
 
     # -- COMMON ANSWERS ---
-
     def authorize(self, request: web.Request, operation: str) -> None:
         """Let in good bearer tokens; TDA's delayed quotes need only an apikey."""
         if operation in ("token", "unknown"):
@@ -178,7 +177,6 @@ class TdaDoor(HttpDoor):
         raise self.dialect.no(404, "Not Found", "Not Found")
 
     # -- TOKENS AND ACCOUNTS ---
-
     async def _token(self, request: web.Request) -> web.Response:
         form = {name: str(value) for name, value in (await request.post()).items()}
         body = self.tokens.grant(form, request.headers.get("Authorization", ""))
@@ -240,10 +238,9 @@ class TdaDoor(HttpDoor):
 
     def _account_of(self, request: web.Request) -> str:
         """Return the number of the account that the path names; Refusal for an unknown one."""
-        number = self._number_at(request)
-        if number is None:
-            raise self.dialect.no(self._unknown_account, "Invalid account number")
-        return number
+        if (number := self._number_at(request)) is not None:
+            return number
+        raise self.dialect.no(self._unknown_account, "Invalid account number")
 
     def _number_at(self, request: web.Request) -> str | None:
         """Return the number of the account that the path names; None for an unknown one."""
@@ -253,7 +250,6 @@ class TdaDoor(HttpDoor):
         return self._json(preferences_json(self.accounts))
 
     # -- ORDERS ---
-
     async def _place(self, request: web.Request) -> web.Response:
         """Take an order; one that the market rejects is taken first, and then rejected."""
         account = self._account_of(request)
