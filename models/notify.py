@@ -58,7 +58,9 @@ TOPICS: dict[NewsKind, Topic] = {
     NewsKind.TRIPPED: Topic("a limit has stopped trading", "corro controls"),
     NewsKind.KILLED: Topic("somebody has stopped trading and canceled what was live", "corro controls"),
     NewsKind.DEAD_LETTER: Topic("a message could not be read", "corro dead-letters", lasts=False),
-    NewsKind.QUEUE_DOWN: Topic("the queue does not answer; orders go on from the database", "corro check", delay_s=5.0),
+    NewsKind.QUEUE_DOWN: Topic(
+        "the queue takes no messages; orders go on from the database", "corro check", delay_s=5.0
+    ),
     NewsKind.DATABASE_DOWN: Topic("the database does not answer: nothing is sent", "corro check", delay_s=5.0),
     NewsKind.UNPROTECTED: Topic("a position stands without its exits", "corro order ID", lasts=False),
     NewsKind.OVERFILLED: Topic("more was filled than was ordered", "corro order ID", lasts=False),

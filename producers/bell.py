@@ -212,6 +212,17 @@ def connect(settings: Settings, *, connect_s: float, answer_s: float) -> redis.R
     return redis.Redis.from_pool(pool_of(settings.queue_address, settings.redis_master, connect_s, answer_s))
 
 
+@contextmanager
+def asking(settings: Settings, answer_s: float) -> Iterator[redis.Redis]:
+    """Yield a client of the queue that waits so many seconds for an answer, as `asking_the_queue`.
+
+    Raises:
+        QueueUnavailable: with the words of what was raised.
+    """
+    with asking_the_queue(), connect(settings, connect_s=min(answer_s, 1.0), answer_s=answer_s) as client:
+        yield client
+
+
 def pool_of(
     address: QueueAddress,
     master: str,

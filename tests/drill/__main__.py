@@ -47,7 +47,9 @@ def rehearse(drill: Drill, postgres: PostgresServer, home: Path, shots: Path | N
     with ExitStack() as stack:
         stack.callback(receiver.close)
         tables = {"notify": notify, **drill.tables}
-        world = World(home, ("ibkr", "alpaca"), database_url=postgres.fresh(), tables=tables)
+        world = World(
+            home, ("ibkr", "alpaca"), database_url=None if drill.on_sqlite else postgres.fresh(), tables=tables
+        )
         stack.callback(world.close, check=False)
         world.fleet.start_all()
         watch = PageWatch(world.fleet.start_web())
@@ -61,7 +63,7 @@ def rehearse(drill: Drill, postgres: PostgresServer, home: Path, shots: Path | N
             return lambda: any(words in message["title"] for message in receiver.told)
 
         with drill.strike(Scene(world, postgres)):
-            page = told(lambda: re.search(drill.shows, watch.page(drill.path)), lambda: watch.page(drill.path))
+            page = told(lambda: re.search(drill.shows, watch.text(drill.path)), lambda: watch.text(drill.path))
             if shots and (chromium := shutil.which("chromium")):
                 picture(chromium, watch.address + drill.path, shots / f"{drill.name.replace(' ', '-')}.png")
             message = told(heard(f"corro {drill.news}"), lambda: receiver.told) if drill.news else None

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import create_engine, text
@@ -35,13 +36,15 @@ class Drill:
     """One fault.
 
     Args:
-        name: as the table in docs/page.md calls it.
+        name: what happens.
         strike: injects the fault, and heals it at its end.
         shows: a pattern of what the page says.
         alert: of deploy/prometheus/alerts.yml, whose expression has to hold.
         path: the page that says it.
         news: the message that people get; None: none is sent.
+        row: what the table in docs/page.md calls it, where that is not the name.
         tables: settings of the world beyond the usual ones.
+        on_sqlite: the record is a file; else PostgreSQL keeps it.
     """
 
     name: str
@@ -50,7 +53,9 @@ class Drill:
     alert: str
     path: str = "/fleet"
     news: NewsKind | None = None
+    row: str = ""
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    on_sqlite: bool = False
 
 
 def _door(door: str, kind: str, *, orders: int = 0, route: tuple[str, ...] = (), **aim: Any) -> Strike:
@@ -122,6 +127,15 @@ def _database_down(scene: Scene) -> Iterator[None]:
 
 
 @contextmanager
+def _file_removed(scene: Scene) -> Iterator[None]:
+    file = Path(str(scene.world.database.engine.url.database))
+    away = file.with_suffix(".away")
+    file.rename(away)
+    yield
+    away.rename(file)
+
+
+@contextmanager
 def _reads_only(scene: Scene) -> Iterator[None]:
     server = SickDatabase(scene.world.settings.database)
     with server.read_only():
@@ -183,35 +197,44 @@ def _resting(scene: Scene) -> Iterator[None]:
     yield
 
 
-_DEAD = r"ibkr: its worker is dead, heard \d+ s ago|ibkr: no worker"
+_DEAD = r"ibkr: its worker is dead, heard \d+ s ago"
 _DISCONNECTED = "CorroBrokerDisconnected", "/fleet", NewsKind.BROKER_DISCONNECTED
 _SILENT = "CorroWorkerSilent", "/fleet", NewsKind.WORKER_SILENT
-_QUEUE = r"the queue does not answer \(", "CorroQueueDown", "/fleet", NewsKind.QUEUE_DOWN
-_UNWRITABLE = "the record takes no write", "CorroWorkerSilent"
+_QUEUE = (
+    r"the queue does not answer \(",
+    "CorroQueueDown",
+    "/fleet",
+    NewsKind.QUEUE_DOWN,
+    "Redis dead, frozen or refusing",
+)
+_UNWRITABLE = "the record takes no write", "CorroWorkerSilent", "/fleet", None, "disk full, database only reads"
 
 DRILLS = (
     Drill("gateway down, login lost", _door("ibkr", "down"), "ibkr: disconnected", *_DISCONNECTED),
     Drill("connected, and cannot be read", _door("alpaca", "garbage", operation="list"), "alpaca: cannot read",
           *_DISCONNECTED),
     Drill("worker dead", _killed, _DEAD, *_SILENT),
-    Drill("worker hung, or cut off from the database", _hung, r"ibkr: its worker is \w+, heard \d+ s ago", *_SILENT),
+    Drill("worker hung, or cut off from the database", _hung, r"ibkr: its worker is silent, heard \d+ s ago", *_SILENT),
     Drill("orders wait", _nobody_sends, r"ibkr: an order has been queued for \d+ s", "CorroOrdersWait"),
     Drill("Redis dead", _queue_dead, *_QUEUE),
     Drill("Redis frozen", _queue_frozen, *_QUEUE),
-    Drill("Redis refusing", _queue_refuses, "the queue refuses", "CorroQueueDown", "/fleet", NewsKind.QUEUE_DOWN),
+    Drill("Redis refusing", _queue_refuses, *_QUEUE),
     Drill("database down", _database_down, "the database", "CorroDatabaseDown", "/", NewsKind.DATABASE_DOWN),
+    Drill("file of SQLite removed", _file_removed, "the database", "CorroWorkerSilent", "/",
+          row="SQLite's file removed or replaced while in use", on_sqlite=True),
     Drill("database only reads", _reads_only, *_UNWRITABLE),
     Drill("disk full", _disk_full, *_UNWRITABLE),
     Drill("outcome of an order unknown", _door("ibkr", "hang", orders=1, operation="place"), "1 outcome nobody knows",
           "CorroUnresolved", "/attention", NewsKind.UNRESOLVED),
-    Drill("throttled", _door("alpaca", "status", orders=_MANY, operation="place", status=429),
-          r"alpaca[^<]*throttled|throttled", "CorroRejections"),
+    Drill("throttled", _door("alpaca", "status", orders=_MANY, operation="place", status=429), "throttled",
+          "CorroRejections", row="throttled by the broker, or by our budget"),
     Drill("refused", _door("alpaca", "refuse", orders=_MANY), "refused|insufficient", "CorroRejections"),
     Drill("orders fall back", _door("ibkr", "refuse", orders=_MANY, route=("ibkr", "alpaca")), r"\(fell back\)",
           "CorroFallbacks", "/"),
-    Drill("halted", _commands(("halt",), ("resume",)), "halt of all brokers since .* by ana: drill", "CorroStopped"),
+    Drill("halted", _commands(("halt",), ("resume",)), "halt of all brokers since .* by ana: drill", "CorroStopped",
+          row="halted, reducing, draining"),
     Drill("killed", _commands(("kill", "--yes"), ("resume",)), "halt of all brokers since", "CorroStopped",
-          news=NewsKind.KILLED),
+          news=NewsKind.KILLED, row="halted, reducing, draining"),
     Drill("position locked", _locked, "1 symbol locked", "CorroPositionLocked", "/attention", NewsKind.LOCKED),
     Drill("message set aside", _garbage, "1 message set aside", "CorroDeadLetter", "/attention",
           NewsKind.DEAD_LETTER),

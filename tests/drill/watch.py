@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import operator
 import re
 import subprocess
@@ -47,6 +48,11 @@ class PageWatch:
             return refused.read().decode()
         except (URLError, OSError):
             return ""
+
+    def text(self, path: str) -> str:
+        """Return what a person reads on a page."""
+        inside = self.page(path).partition("<body>")[2]
+        return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", inside)))
 
     def samples(self) -> list[Sample]:
         """Return what a scrape of Prometheus gets."""

@@ -23,6 +23,8 @@ from celery.worker import state
 from kombu import Connection, Consumer, Queue
 
 from models.queue_url import parse
+from models.record.database import Database, upgrade
+from models.settings import load_settings
 from producers.bell import envelope
 from tests.kit import eventually
 from tests.proxies import Refusing
@@ -30,7 +32,9 @@ from worker.messaging import queue_health
 from worker.messaging.dead_letters import SET_ASIDE
 from worker.messaging.embedded_queue import server_binary
 from worker.messaging.queue_health import health
+from worker.messaging.queue_look import QueueLooker
 from worker.messaging.transport import SCHEME, install
+from worker.notify.notifier import Notifier
 
 #: As Redis 7 and Valkey 9 say it.
 REPLIES = {
@@ -324,3 +328,29 @@ def _error_of(call: Callable[[], object]) -> Exception | None:
     except Exception as error:
         return error
     return None
+
+
+# -- WHAT AN OPERATOR IS TOLD ---
+@pytest.mark.parametrize("name", ["readonly", "oom", "misconf", "noreplicas", "noperm"])
+def test_a_queue_that_refuses_writes_is_told_by_the_page_and_to_people(real: Path, tmp_path: Path, name: str) -> None:
+    """It answers PING and every question, so only a write shows it."""
+    proxy = Refusing(real)
+    settings = load_settings(home=tmp_path, redis_url=f"redis://127.0.0.1:{proxy.port}/0")
+    database = Database(f"sqlite:///{tmp_path / 'corro.db'}")
+    upgrade(database)
+    people = Notifier(settings, database, "leader", threading.Event())
+    looker = QueueLooker(settings)
+    try:
+        assert (looker.look().up, looker.look().words) == (True, "")
+        refuse(proxy, (b"LPUSH",), REPLIES[name])
+        look, told = looker.look(), people._ask_queue()
+        said = "the queue refuses writes: "
+        assert isinstance(told, str)
+        assert told.startswith(said)
+        # that this user may not write says nothing of the others: the page may have an account that only reads
+        assert (look.up, look.words.startswith(said)) == ((True, False) if name == "noperm" else (False, True))
+        proxy.rule = lambda _: None
+        assert looker.look().up
+    finally:
+        database.close()
+        proxy.close()

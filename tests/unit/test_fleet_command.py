@@ -59,9 +59,10 @@ def test_workers_that_are_long_gone_are_one_line_and_those_that_died_a_moment_ag
     ("second", "state", "words"),
     [
         (None, "no worker", "alpaca: no worker"),
-        (worker("alpaca", age=40), "silent", "alpaca: its worker is dead, heard 40 s ago"),
+        (worker("alpaca", age=40), "silent", "alpaca: its worker is silent, heard 40 s ago"),
         (worker("alpaca", "stopped"), "no worker", "alpaca: no worker"),
         (worker("alpaca", "disconnected", detail="HTTP 401"), "disconnected", "alpaca: disconnected, HTTP 401"),
+        (worker("alpaca", "disconnected", detail="alpaca: HTTP 401"), "disconnected", "alpaca: disconnected, HTTP 401"),
         (worker("alpaca", "starting"), "starting", "alpaca: starting"),
     ],
 )

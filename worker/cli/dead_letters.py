@@ -58,16 +58,14 @@ def hint(settings: "Settings") -> str | None:
     """Return lines about the queue, if it says so at once: that it refuses writes, and which messages nobody takes."""
     from models.errors import QueueUnavailable
     from models.logs import configure
-    from producers.bell import asking_the_queue, connect
+    from producers.bell import asking
     from worker.messaging.dead_letters import DeadLetters
     from worker.messaging.unread import refusal, unread_lists, words
 
     configure("WARNING")
     try:
-        with closing(DeadLetters.of(settings, answer_s=0.5)) as letters:
-            kept = letters.size()
-        with asking_the_queue(), connect(settings, connect_s=0.5, answer_s=0.5) as client:
-            unread, no = unread_lists(client, settings.all_brokers), refusal(client)
+        with asking(settings, 0.5) as client:
+            kept, unread, no = DeadLetters(client).size(), unread_lists(client, settings.all_brokers), refusal(client)
     except QueueUnavailable as error:
         return f"messages set aside: not known, {error}"
     aside = f"messages set aside: {kept}; `corro dead-letters` lists them" if kept else ""

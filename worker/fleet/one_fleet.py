@@ -8,7 +8,7 @@ from models.errors import ConfigurationError, QueueUnavailable
 from models.record import deployment
 from models.record.database import Database
 from models.settings import Settings
-from producers.bell import asking_the_queue, connect
+from producers.bell import asking
 
 log = structlog.get_logger()
 
@@ -37,7 +37,7 @@ def must_be_one(settings: Settings, database: Database) -> None:
 def _in_queue(settings: Settings, ours: str) -> str:
     """Return the id in the queue, ours if there was none or nobody answers."""
     try:
-        with asking_the_queue(), connect(settings, connect_s=_PATIENCE_S, answer_s=_PATIENCE_S) as client:
+        with asking(settings, _PATIENCE_S) as client:
             if client.set(deployment.KEY, ours, nx=True):
                 return ours
             found = client.get(deployment.KEY)

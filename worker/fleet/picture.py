@@ -122,7 +122,7 @@ def picture(
     for broker in configured:
         states = {row["state"]: row for row in listed if row["broker"] == broker and row["state"] != "stopped"}
         if UNREAD in states:  # whoever else is ready: what it does is not seen
-            troubles.append(f"{broker}: {states[UNREAD]['detail']}")
+            troubles.append(f"{broker}: {(states[UNREAD]['detail'] or '').removeprefix(f'{broker}: ')}")
         elif "ready" in states:
             continue
         elif not states:
@@ -131,12 +131,18 @@ def picture(
             listed.append({**blank, **gone, "stopped": _stopped(gone, stops)})
             troubles.append(f"{broker}: {NO_WORKER}; `corro worker {broker}` or `corro up`")
         elif set(states) == {"silent"}:
-            age = (now - states["silent"]["heartbeat_at"]).total_seconds()
-            troubles.append(f"{broker}: its worker is dead, heard {age:.0f} s ago")
+            troubles.append(f"{broker}: {_silence(states['silent'], now, dead)}")
         else:
             seen = next(row for state, row in states.items() if state != "silent")
-            troubles.append(f"{broker}: {seen['state']}" + (f", {seen['detail']}" if seen["detail"] else ""))
+            words = (seen["detail"] or "").removeprefix(f"{broker}: ")
+            troubles.append(f"{broker}: {seen['state']}" + (f", {words}" if words else ""))
     return Picture(listed, troubles, [_said(stop, now) for stop in stops if not _is_a_brokers(stop)])
+
+
+def _silence(row: Row, now: datetime, dead: Collection[str]) -> str:
+    """Say what is known of a worker that is not heard: it may live, unless there is proof that it does not."""
+    age = (now - row["heartbeat_at"]).total_seconds()
+    return f"its worker is {'dead' if row['worker'] in dead else 'silent'}, heard {age:.0f} s ago"
 
 
 def _state(row: Row, now: datetime, silent_after: timedelta) -> tuple[str, str | None]:

@@ -31,11 +31,15 @@ _SEPARATOR = "\x06\x16"
 _MOST_KEYS, _MOST_TAKEN = 100_000, 100
 
 
-def refusal(client: redis.Redis) -> str | None:
+def refusal(client: redis.Redis, *, to_all: bool = False) -> str | None:
     """Return what the queue says no with to the writes of producers and workers; None while it takes them.
 
     A PING, and the waiting of a worker that has nothing to do, go on where writes are refused: no memory left, a
     replica, no disk, an ACL. Nothing of what is written stays.
+
+    Args:
+        client: of whoever asks.
+        to_all: leave out what the ACL does not let this user do; others may be allowed to.
 
     Raises:
         redis.RedisError: it does not answer.
@@ -48,7 +52,8 @@ def refusal(client: redis.Redis) -> str | None:
     pipe.zrem("unacked_index", name)
     pipe.srem("_kombu.binding.celery", name)
     answers = pipe.execute(raise_on_error=False)
-    said = next((answer for answer in answers if isinstance(answer, redis.RedisError)), None)
+    left_out = redis.exceptions.NoPermissionError if to_all else ()
+    said = next((no for no in answers if isinstance(no, redis.RedisError) and not isinstance(no, left_out)), None)
     # redis-py takes OOM, READONLY and the like off the words, and makes a class of them.
     return None if said is None else trouble(said)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from datetime import datetime, timedelta
 
 import structlog
@@ -23,8 +22,10 @@ from models.record.database import Database
 from models.record.notice_rows import IncidentRow, NotificationRow
 from models.settings import Settings
 from models.troubles import trouble
+from producers.bell import asking
 from worker.fleet.members import take_lease
 from worker.messaging.dead_letters import DeadLetters
+from worker.messaging.unread import refusal
 from worker.notify import sending
 from worker.notify.concerns import concerns_of, of_dead_letters
 from worker.notify.outage import Outage
@@ -159,9 +160,12 @@ class Notifier:
         )
 
     def _ask_queue(self) -> tuple[int, list[dict[str, object]]] | str:
-        """Return how many messages were ever set aside, and the newest; or why the queue does not say."""
+        """Return how many messages were ever set aside, and the newest; or why the queue serves nobody."""
         try:
-            with closing(DeadLetters.of(self.settings, _ANSWER_S)) as letters:
+            with asking(self.settings, _ANSWER_S) as client:
+                if refused := refusal(client):
+                    return f"the queue refuses writes: {refused}"
+                letters = DeadLetters(client)
                 total = sum(letters.counts().values())
                 return total, letters.kept(_LETTERS) if total not in (0, self._letters_seen) else []
         except CorroError as error:

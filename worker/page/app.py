@@ -114,7 +114,7 @@ def health(settings: Settings, database: Database, metrics: Metrics) -> tuple[in
         return 503, {**said, "error": str(error)}
     queue = metrics.queue.look()
     if not queue.up:
-        remarks.append(f"the queue does not answer: {queue.error}; orders go on from the database")
+        remarks.append(queue.words)
     more = {"queue": queue.up, "troubles": seen.troubles, "remarks": remarks}
     return 200, {**said, "ok": not seen.troubles, "database": True, **more}
 

@@ -47,7 +47,7 @@ class Named:
 METRICS: dict[str, Named] = {
     "corro_build_info": Named("gauge", ("version",), "Always 1: the version that answers."),
     "corro_database_up": Named("gauge", (), "1 while the record can be read."),
-    "corro_queue_up": Named("gauge", (), "1 while the queue answers."),
+    "corro_queue_up": Named("gauge", (), "1 while the queue answers, and takes messages."),
     "corro_orders": Named("counter", ("broker", "status"), "Orders that have entered a status, each once."),
     "corro_open_orders": Named("gauge", ("broker", "status"), "Orders that have not ended."),
     "corro_attempts": Named("counter", ("broker", "outcome"), "Attempts that have entered an outcome."),

@@ -98,9 +98,7 @@ class Overview:
         found += [Alarm("bad", trouble, "/fleet") for trouble in self.seen.troubles]
         found += [Alarm("warn", remark, "/fleet#controls") for remark in self.seen.remarks]
         if not self.queue.up:
-            why = self.queue.error.removeprefix("the queue does not answer: ")
-            words = f"the queue does not answer ({why}); orders go on from the database"
-            found.append(Alarm("warn", words, "/fleet#queue"))
+            found.append(Alarm("warn", self.queue.words, "/fleet#queue"))
         for broker, at in sorted(self.now.oldest_queued.items()):
             if (age := (self.at - at).total_seconds()) > _WAITS_S:
                 words = f"{broker}: an order has been queued for {age:.0f} s"

@@ -14,6 +14,10 @@ class HandshakeFailed(Exception):
     """The API did not become ready; the words say why."""
 
 
+#: What the SDKs tell by Python's names of errors; the address and a hint stand beside it.
+_PLAIN = {ConnectionRefusedError: "connection refused", TimeoutError: "no answer in time"}
+
+
 class Greeting:
     """TWS's first frame, `<version>|20260415 18:28:40 <zone>|`: the SDKs read its version and drop the rest."""
 
@@ -58,6 +62,7 @@ async def shake_hands(client: Any, options: Options) -> None:
         ready.cancel()
     error: object = (await asyncio.gather(ready, return_exceptions=True))[0]
     if isinstance(error, BaseException):
-        raise HandshakeFailed(ended.result() if ended.done() else trouble(error)) from None
+        words = next((words for kind, words in _PLAIN.items() if isinstance(error, kind)), None)
+        raise HandshakeFailed(words or (ended.result() if ended.done() else trouble(error))) from None
     client.apiError -= on_error
     client.conn.disconnected -= on_end
