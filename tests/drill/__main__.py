@@ -22,7 +22,7 @@ from tests.kit.receiver import Receiver
 
 #: What the page says it says within seconds, what an alert asks for within half a minute more.
 _WITHIN_S = 90.0
-_NOTIFY = {"disconnected_after": 1}
+_NOTIFY = {"disconnected_after": 3}
 
 
 @dataclass
@@ -66,11 +66,11 @@ def rehearse(drill: Drill, postgres: PostgresServer, home: Path, shots: Path | N
             page = told(lambda: re.search(drill.shows, watch.text(drill.path)), lambda: watch.text(drill.path))
             if shots and (chromium := shutil.which("chromium")):
                 picture(chromium, watch.address + drill.path, shots / f"{drill.name.replace(' ', '-')}.png")
-            message = told(heard(f"corro {drill.news}"), lambda: receiver.told) if drill.news else None
+            message = told(heard(f"corro {drill.news}"), lambda: receiver.titles) if drill.news else None
             alert = told(lambda: watch.holds(drill.alert), watch.samples)
         began = time.monotonic()
         lasts = drill.news is not None and TOPICS[drill.news].lasts
-        over = told(heard(f"corro {drill.news} over"), lambda: receiver.told) if lasts else None
+        over = told(heard(f"corro {drill.news} over"), lambda: receiver.titles) if lasts else None
     return DrillTimes(drill.name, page, alert, message, over)
 
 

@@ -73,6 +73,16 @@ def _door(door: str, kind: str, *, orders: int = 0, route: tuple[str, ...] = (),
 
 
 @contextmanager
+def _swallowed(scene: Scene) -> Iterator[None]:
+    """IB has taken the request and lists nothing: whether the order exists is a person's to say."""
+    scene.world.control.add_fault("ibkr", "hang", count=1, operation="place")
+    order = scene.world.orders.send("KO", "buy", 1, route=["ibkr"])
+    yield
+    said = ("--absent", "--by", "ana", "--reason", "drill")
+    assert scene.world.corro("resolve", order.client_order_id, *said).status == 0
+
+
+@contextmanager
 def _killed(scene: Scene) -> Iterator[None]:
     fleet = scene.world.fleet
     fleet.kill(fleet.processes["ibkr"])
@@ -219,14 +229,14 @@ DRILLS = (
     Drill("Redis dead", _queue_dead, *_QUEUE),
     Drill("Redis frozen", _queue_frozen, *_QUEUE),
     Drill("Redis refusing", _queue_refuses, *_QUEUE),
-    Drill("database down", _database_down, "the database", "CorroDatabaseDown", "/", NewsKind.DATABASE_DOWN),
-    Drill("file of SQLite removed", _file_removed, "the database", "CorroWorkerSilent", "/",
+    Drill("database down", _database_down, "Database unavailable", "CorroDatabaseDown", "/", NewsKind.DATABASE_DOWN),
+    Drill("file of SQLite removed", _file_removed, "Database unavailable", "CorroWorkerSilent", "/",
           row="SQLite's file removed or replaced while in use", on_sqlite=True),
     Drill("database only reads", _reads_only, *_UNWRITABLE),
     Drill("disk full", _disk_full, *_UNWRITABLE),
-    Drill("outcome of an order unknown", _door("ibkr", "hang", orders=1, operation="place"), "1 outcome nobody knows",
+    Drill("outcome of an order unknown", _swallowed, "1 outcome nobody knows",
           "CorroUnresolved", "/attention", NewsKind.UNRESOLVED),
-    Drill("throttled", _door("alpaca", "status", orders=_MANY, operation="place", status=429), "throttled",
+    Drill("throttled", _door("alpaca", "status", orders=_MANY, operation="place", status=429), "rate_limited",
           "CorroRejections", row="throttled by the broker, or by our budget"),
     Drill("refused", _door("alpaca", "refuse", orders=_MANY), "refused|insufficient", "CorroRejections"),
     Drill("orders fall back", _door("ibkr", "refuse", orders=_MANY, route=("ibkr", "alpaca")), r"\(fell back\)",
