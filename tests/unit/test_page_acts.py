@@ -62,6 +62,18 @@ def press(site: DoorSite, path: str, button: str, **filled: str) -> str:
     return page(site, heard.headers["location"])
 
 
+def test_an_account_of_several_is_a_scope_of_a_halt_and_of_a_kill(bare: Path, database: Any) -> None:
+    (bare / "corro.toml").write_text('[brokers.alpaca]\n[brokers.ibkr]\naccounts = { ira = "D1", main = "D2" }\n')
+    site = DoorSite(load_settings())
+    site.login(site.token(operator=True))
+    offered = re.findall(r'<select name="account">(.*?)</select>', page(site, "/fleet"), re.DOTALL)
+    assert [re.findall(r"<option[^>]*>([^<]+)", each) for each in offered] == [["all", "ibkr:ira", "ibkr:main"]] * 2
+    assert "halt: account ibkr:ira" in press(site, "/fleet", "Halt", broker="", account="ibkr:ira", reason="audit")
+    with site.client.database.read() as connection:
+        assert [(row["scope_kind"], row["scope"]) for row in in_force(connection)] == [("account", "ibkr:ira")]
+    site.close()
+
+
 def test_nobody_sees_a_form_before_a_login(site: DoorSite) -> None:
     for path in ("/", "/fleet", "/attention", "/orders/u-1", "/orders/a-1"):
         text = page(site, path)

@@ -14,6 +14,7 @@ from fastapi.responses import HTMLResponse, StreamingResponse
 from starlette.staticfiles import StaticFiles
 
 from models.clock import utcnow
+from models.destinations import BETWEEN
 from models.errors import DatabaseUnavailable, InvalidRequest
 from models.history import History, v_orders
 from models.history.blotter import Choice, Listed, blotter
@@ -99,6 +100,7 @@ class Screen:
             address=address(request.url.path, dict(request.query_params)), login=login, notice=notice,
             login_link="" if login else address("/login", {"next": request.url.path}),
             configured=list(self.settings.all_brokers), **told,
+            accounts=[place for place in self.settings.destinations if BETWEEN in place],
         )  # fmt: skip
         return HTMLResponse(text, status)
 
