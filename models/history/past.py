@@ -18,6 +18,7 @@ from models.history.views import Row as Row
 from models.record.archive_tables import archived_orders
 from models.record.columns import Money, UtcTime
 from models.record.database import Database, open_database
+from models.record.group_tables import order_groups
 from models.record.tables import order_events
 from models.record.tombstones import not_there
 from models.record.trading_days import day_of
@@ -131,12 +132,21 @@ class History:
                 found += int(connection.execute(query).scalar_one())
         return found
 
-    def ids(self, start: str, limit: int = 6) -> list[str]:
-        """Return client_order_ids that begin with a text, of archived orders too, in their order: an exact first."""
+    def ids(self, start: str, limit: int = 6, end: str = "") -> list[str]:
+        """Return client_order_ids that begin and end so, of archived orders too, in their order: an exact first."""
+        return self._alike((v_orders.c.client_order_id, archived_orders.c.client_order_id), start, limit, end)
+
+    def group_ids(self, start: str, limit: int = 6, end: str = "") -> list[str]:
+        """Return ids of linked orders that begin and end so, in their order: an exact first."""
+        return self._alike((order_groups.c.group_id,), start, limit, end)
+
+    def _alike(self, columns: Sequence[_AnyColumn], start: str, limit: int, end: str) -> list[str]:
         found = list[str]()
         with self.database.read() as connection:
-            for ids in (v_orders.c.client_order_id, archived_orders.c.client_order_id):
+            for ids in columns:
                 query = select(ids).where(ids >= start, ids.startswith(start, autoescape=True))
+                if end:
+                    query = query.where(ids.endswith(end, autoescape=True))
                 found += connection.execute(query.order_by(ids).limit(limit)).scalars()
         return sorted(found)[:limit]
 

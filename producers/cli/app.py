@@ -240,6 +240,7 @@ def listing(table: Table, columns: Sequence[str], form: Form, *, limit: int | No
     filters = fitting(table, what, **filters)
     most = limit or form.limit
     with history() as h:
+        must_be_known(h, filters.get("broker"))
         found = h.rows(table, limit=most, **filters)
         count = h.count(table, **filters) if most is not None and len(found) == most and show.err.is_terminal else 0
     # Only an empty list needs a name: the columns say what the others are.
@@ -281,6 +282,19 @@ def placed(broker: str | None, account: str | None) -> dict[str, str | None]:
     return {"broker": at, "account": name}
 
 
+def must_be_known(h: History, broker: str | None) -> None:
+    """See that a broker whose rows are asked for is there, or was.
+
+    Raises:
+        InvalidRequest: neither: an empty list of a mistyped one would be no fact.
+    """
+    from models.record.reading import must_know_broker
+    from models.settings import load_settings
+
+    if broker is not None:
+        must_know_broker(h.database, load_settings().all_brokers, broker)
+
+
 def whole_place(broker: str | None, account: str | None) -> str | None:
     """Return a broker, or an account with its broker, as one name; None where neither is given.
 
@@ -294,40 +308,43 @@ def whole_place(broker: str | None, account: str | None) -> str | None:
 
 
 # -- IDS ---
-#: What the tables put behind an id that they have cut.
-_CUT = ("…", "...")
+#: What stands where a table has cut an id, and what people type for it behind a start.
+_CUT, _DOTS = "…", "..."
 _GENERATED = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _LEAST_START = 4
+_OF_AN_ORDER = ("order", "client_order_id")
 
 
-def whole_id(given: str, starting_with: Callable[[str, int], Sequence[str]], *, changes: bool) -> str:
-    """Find the id that is meant: itself, or the only one that begins so.
+def whole_id(
+    given: str, like: Callable[[str, int, str], Sequence[str]], *, changes: bool, of: tuple[str, str] = _OF_AN_ORDER
+) -> str:
+    """Find the id that is meant: itself, or the only one that begins, and ends, as the tables show it.
 
     Args:
-        given: an id, or the start of one as the tables show it.
-        starting_with: returns ids that begin with a text, at most so many, an exact one first.
+        given: an id, or the start of one, or what a table shows of it.
+        like: returns ids that begin with a text, at most so many, an exact one first, and end with another.
         changes: the order is to be changed. Then the start of an id that somebody has chosen counts only with the sign
             that it is cut, or `corro cancel k-1` would cancel `k-10` where `k-1` was never recorded.
+        of: what has such ids, and what they are called.
 
     Raises:
         NotFound: there is none.
         InvalidOrder: several begin so.
     """
-    start = given
-    for sign in _CUT:
-        start = start.removesuffix(sign)
-    found = list(starting_with(start, 6))
+    start, _, end = given.removesuffix(_DOTS).partition(_CUT)
+    found = list(like(start, 6, end))
     if given in found:
         return given
     usable = [id_ for id_ in found if not changes or start != given or _GENERATED.fullmatch(id_)]
     if len(usable) == 1 and len(found) == 1 and len(start) >= _LEAST_START:
         return usable[0]
     if len(found) > 1 and len(start) >= _LEAST_START:
-        raise InvalidOrder(f"several orders have an id that begins with {start!r}: {', '.join(found[:5])}, ...")
+        alike = f"begins with {start!r}" + (f" and ends with {end!r}" if end else "")
+        raise InvalidOrder(f"several {of[0]}s have an id that {alike}: {', '.join(found[:5])}, ...")
     meant = f"; did you mean {found[0]}?" if found and len(start) >= _LEAST_START else ""
     if meant and changes:
-        meant += f" To change an order, an id that somebody has chosen has to be whole, or cut by the sign {_CUT[0]}"
-    raise NotFound(f"no order has the client_order_id {given!r}{meant}")
+        meant += f" To change one, an id that somebody has chosen has to be whole, or cut by the sign {_CUT}"
+    raise NotFound(f"no {of[0]} has the {of[1]} {given!r}{meant}")
 
 
 # -- ERRORS ---

@@ -1,8 +1,9 @@
 """How rows become a table that fits a terminal: pure, without printing.
 
 A table that is too wide gives way in steps until it fits: headers and times are shortened, then ids down to a prefix
-that still tells them apart (every command takes it), then columns go, the least important first, and at last the
-longest texts are cut. The status never goes. Words that do not fit beside their row stand under it.
+that still tells them apart, or to their start and end where the prefix would be long (every command takes either), then
+long names; then columns go, the least important first, and at last the longest texts are cut. The status never goes.
+Words that do not fit beside their row stand under it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 from rich.cells import cell_len, set_cell_size
@@ -22,10 +24,16 @@ from models.outward import is_id, outward, printable
 
 Row = Mapping[str, object]
 
+#: Stands where a text was cut.
+CUT = "…"
 #: Blanks between two columns.
 _GAP = 2
 #: Characters that a shortened id keeps at least: of a generated one, and of any other, whose start others may share.
 _ID_START, _CHOSEN_START = 8, 16
+#: Characters of a start after which an id keeps its end instead; then of its start, and the fewest of its end.
+_LONG_START, _BESIDE_END, _ID_END = 24, 12, 4
+#: Cells that a name keeps, where the others of its table would have no room.
+_NAME_CELLS = 18
 _GENERATED = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-")
 #: Texts of any length: beside the row where there is room, else under it.
 WORDS = ("reason", "words", "message", "latest", "detail", "why", "stopped", "error", "advice", "meaning", "takes")
@@ -52,12 +60,16 @@ _GO_FIRST = (
     "unrealized_pnl", "market_value", "difference", "limit_price", "stop_price", "attempt_no", "from_status",
     "code", "since",
     "filled_at", "avg_fill_price", "avg_price", "at", "heartbeat_at", "id", "operation", "options", "filled_quantity",
-    "broker", "quantity", "notional", "side",
+    "broker", "account", "quantity", "notional", "side",
 )  # fmt: skip
 
 
+#: What is cut as no name is.
+_WHOLE = ("status", "leg_status", "ok", "state", "outcome", "symbol", *_IDS)
 #: What stays beside the first column, however narrow the terminal is; of the rest the rightmost go.
-_STAY = ("status", "leg_status", "ok", "state", "outcome", "symbol", *_IDS)
+_STAY = (*_WHOLE, "scope")
+#: A limit without one of these says nothing; elsewhere a name is no more than that.
+_LIMIT = ("name", "value")
 
 
 @dataclass(slots=True)
@@ -121,20 +133,21 @@ def layout(found: Sequence[Row], names: Sequence[str], width: int | None) -> Lay
         return Layout(columns, [], [])
     under = [(column.name, column.texts) for column in columns if column.name in WORDS]
     columns = [column for column in columns if column.name not in WORDS] or columns[:1]
-    for step in (_short_headers, _short_times, _short_ids):
+    for step in (_short_headers, _short_times, _short_ids, _short_names):
         if _total(columns) > width:
             step(columns)
     hidden: list[str] = []
+    stay = {*_STAY, *(_LIMIT if set(_LIMIT) <= set(names) else ())}
     for name in _GO_FIRST:
         if _total(columns) <= width:
             break
-        if name == names[0] and is_id(name):  # what a row is called
+        if name in stay or (name == names[0] and is_id(name)):  # what a row is called
             continue
         left = [column for column in columns if column.name != name]
         if left and len(left) < len(columns):
             hidden.append(name)
             columns = left
-    while _total(columns) > width and (spare := [column for column in columns[1:] if column.name not in _STAY]):
+    while _total(columns) > width and (spare := [column for column in columns[1:] if column.name not in stay]):
         hidden.append(spare[-1].name)
         columns = [column for column in columns if column is not spare[-1]]
     _cut(columns, width)
@@ -173,7 +186,14 @@ def _short_times(columns: Sequence[Column]) -> None:
 def _short_ids(columns: Sequence[Column]) -> None:
     for column in columns:
         if column.name in _IDS:
-            column.texts = prefixes(column.texts)
+            column.texts = short_ids(column.texts)
+
+
+def _short_names(columns: Sequence[Column]) -> None:
+    """One long name of a strategy, an account or a scope takes the room of no other column."""
+    for column in columns:
+        if not column.right and column.name not in _WHOLE:
+            column.texts = [_shortened(text, _NAME_CELLS) for text in column.texts]
 
 
 def _cut(columns: Sequence[Column], width: int) -> None:
@@ -189,19 +209,32 @@ def _cut(columns: Sequence[Column], width: int) -> None:
 
 
 def _shortened(text: str, cells: int) -> str:
-    return text if cell_len(text) <= cells else set_cell_size(text, cells - 1).rstrip() + "…"
+    return text if cell_len(text) <= cells else set_cell_size(text, cells - 1).rstrip() + CUT
 
 
-def prefixes(ids: Sequence[str]) -> list[str]:
-    """Return the shortest starts that tell these ids apart, and not too short to tell them from ids elsewhere."""
-    different = sorted(set(ids))
-    short: dict[str, str] = {}
-    for place, text in enumerate(different):
-        neighbours = different[max(place - 1, 0) : place] + different[place + 1 : place + 2]
+def short_ids(ids: Sequence[str]) -> list[str]:
+    """Return ids cut so far that these still differ, and not too short to tell them from ids elsewhere.
+
+    What is cut is a start, or start and end where the start that tells it from the others would be long.
+    """
+    starts, ends = _starts(ids), _starts([text[::-1] for text in ids])
+    short = dict[str, str]()
+    for text in set(ids):
+        start, end = starts[text], max(ends[text[::-1]], _ID_END)
         least = _ID_START if _GENERATED.match(text) else _CHOSEN_START
-        length = max([least, *(_shared(text, other) + 1 for other in neighbours)])
-        short[text] = text if len(text) <= length + 2 else text[:length] + "…"
+        if max(start, least) <= _LONG_START or _BESIDE_END + end >= start:
+            cut = text[: max(start, least)] + CUT
+        else:
+            cut = text[:_BESIDE_END] + CUT + text[-end:]
+        short[text] = text if len(text) <= len(cut) + 1 else cut
     return [short[text] for text in ids]
+
+
+def _starts(ids: Sequence[str]) -> dict[str, int]:
+    """Return of each text how long a start tells it from the others."""
+    different = sorted(set(ids))
+    shared = [0, *map(_shared, different, different[1:]), 0]
+    return {text: max(pair) + 1 for text, pair in zip(different, pairwise(shared), strict=True)}
 
 
 def _shared(one: str, other: str) -> int:

@@ -41,10 +41,12 @@ def settle(
     json: Json = False,
 ) -> None:
     """Close linked orders that are broken, every leg of which has ended: somebody has dealt with them."""
+    from models.history import History
     from worker.orders.dealt_with import deal_with
 
     if reason is None:
         raise typer.BadParameter("--reason is required: the record keeps what was done about it")
     with client() as c:
-        row = deal_with(c, group_id, by=operator(by), reason=reason)
+        meant = whole_id(group_id, History(c.database).group_ids, changes=True, of=("group", "group_id"))
+        row = deal_with(c, meant, by=operator(by), reason=reason)
     tell([row], ("group_id", "kind", "status", "reason"), Form(json, wide=wide), document=row)
