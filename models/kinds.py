@@ -17,8 +17,10 @@ is better. Which broker has which is in its `Capabilities` and its terms; at IB 
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
+from models.decimals import trimmed
 from models.encoding import plain
 from models.fields import lower
 from models.vocabulary import OrderType, TimeInForce
@@ -57,6 +59,28 @@ EXTRAS = ("good_till", "limit_offset", "display_quantity", "hidden", "algo")
 #: Types whose limit rests in the book, where it can be hidden.
 _RESTS = frozenset({OrderType.LIMIT, OrderType.STOP_LIMIT, OrderType.LIMIT_IF_TOUCHED})
 _WORKED = frozenset({OrderType.MARKET, OrderType.LIMIT})
+#: Parameters of an algorithm, its name among them, and what each may be called and say.
+_MOST_PARAMETERS = 20
+_PARAMETER = re.compile(r"[a-z0-9](?:[a-z0-9 _.:/+-]{0,62}[a-z0-9])?")
+
+
+def algorithm(value: object) -> object:
+    """Read an algorithm and its parameters, in whatever case; blanks around a word do not count.
+
+    Raises:
+        ValueError: there are too many, or one is no word that every database and log takes.
+    """
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in (*value, *value.values())):
+        return value
+    if len(value) > _MOST_PARAMETERS:
+        raise ValueError(f"at most {_MOST_PARAMETERS} parameters, had {len(value)}")
+    kept = {trimmed(name).lower(): trimmed(text).lower() for name, text in value.items()}
+    for text in (*kept, *kept.values()):
+        if text and not _PARAMETER.fullmatch(text):
+            raise ValueError("every word in it must be 1 to 64 letters, digits, blanks and _ . : / + -")
+    if len(kept) < len(value):
+        raise ValueError("must have each parameter once")
+    return kept
 
 
 def kind_named(value: object) -> object:

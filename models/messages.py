@@ -44,7 +44,7 @@ from models.fields import Positive, Signed, aware, lower, sequence, version_numb
 from models.fields import UtcTime as UtcTime
 from models.groups import Membership, membership
 from models.instruments import PLAIN, RULES, Instrument, misfit, read_instrument, told_class, with_full_year
-from models.kinds import EXTRAS, kind_named, wrong_extras, wrong_prices
+from models.kinds import EXTRAS, algorithm, kind_named, wrong_extras, wrong_prices
 from models.legs import PackageLeg, legs_field, wrong_package
 from models.preview_digest import is_same, wrong_terms
 from models.sizes import wrong_size
@@ -165,7 +165,7 @@ class OrderRequest(BaseModel):
     limit_offset: Positive | None = None
     display_quantity: Positive | None = None
     hidden: bool | None = None
-    algo: dict[str, str] | None = None
+    algo: Annotated[dict[str, str], BeforeValidator(algorithm)] | None = None
     account: AccountName | None = None
 
     def __init__(self, **data: object) -> None:

@@ -158,3 +158,24 @@ def test_an_order_without_any_is_the_order_that_it_was() -> None:
     terms = {"symbol": "KO", "side": "buy", "quantity": 10, "client_order_id": "r-1"}
     assert OrderRequest(**terms, hidden=False, version=2).body_hash == OrderRequest(**terms).body_hash
     assert not set(EXTRAS) & set(OrderRequest(**terms).to_wire())
+
+
+@pytest.mark.parametrize(
+    "algo",
+    [
+        {"name": "\0"}, {"name": "adaptive", "priority": "\u202eurgent"}, {"name": "a\nb"}, {"name": "x" * 65},
+        {"name": "adaptive", "\x1b[31m": "x"}, {"name": "adaptive", "prio\u200brity": "x"},
+        {"name": "Adaptive", "NAME ": "x"},
+        {"name": "adaptive"} | {f"k{n}": "x" for n in range(20)}, {"name": "adaptive", "size": 5}, ["adaptive"],
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_an_algorithm_is_words_that_every_database_and_log_takes(algo: Any) -> None:
+    """A NUL in it would end every query of PostgreSQL that looks into the column."""
+    with pytest.raises(InvalidOrder, match="algo"):
+        OrderRequest(symbol="KO", side="buy", quantity=1, algo=algo)
+
+
+def test_case_and_blanks_of_an_algorithm_do_not_count() -> None:
+    shouted = OrderRequest(symbol="KO", side="buy", quantity=1, algo={" Name": "ADAPTIVE ", "Priority": " Patient"})
+    assert shouted.algo == {"name": "adaptive", "priority": "patient"}
