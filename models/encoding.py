@@ -99,6 +99,17 @@ def dumps(value: object) -> bytes:
         return json.dumps(value, separators=(",", ":"), default=_other).encode()
 
 
+def dumps_printable(value: object) -> bytes:
+    """Write JSON in which whatever steers a terminal, or turns the direction of writing, stands as an escape."""
+    written = dumps(value)
+    text = written.decode()
+    return written if text.isprintable() else "".join(c if c.isprintable() else _escaped(c) for c in text).encode()
+
+
+def _escaped(character: str) -> str:
+    return json.dumps(character)[1:-1] if character != "\x7f" else "\\u007f"
+
+
 def text(value: object) -> str:
     """Write JSON as text."""
     return dumps(value).decode()

@@ -96,9 +96,21 @@ def test_every_tool_reads_and_only_one_writes(client: OrderClient) -> None:
         ("events", {"since": 999}, "since: 999"), ("positions", {"broker": "tda"}, "no argument 'broker'"),
         ("submit_order", ORDER | {"trail_amount": "1"}, "no argument 'trail_amount'"),
         ("submit_order", ORDER | {"quantity": "NaN"}, "InvalidOrder"),
+        ("submit_order", ORDER | {"quantity": True}, "InvalidRequest: quantity: must be text, was true"),
+        ("submit_order", ORDER | {"quantity": None}, "InvalidRequest: quantity: is required"),
+        ("orders", {"limit": "many", "since": []}, "must be a whole number, was 'many'"),
         ("submit_order", ORDER | {"route": "nowhere"}, "InvalidOrder"),
     ],
 )  # fmt: skip
 def test_an_assistant_is_told_what_is_wrong(client: OrderClient, name: str, given: dict[str, Any], words: str) -> None:
     [told] = ask(Assistant(client), (name, given))
     assert words in told
+
+
+def test_null_is_not_given_and_a_number_is_its_text(client: OrderClient) -> None:
+    given = ORDER | {"quantity": 3, "limit_price": 40.5, "order_type": "limit", "stop_price": None, "strategy": None}
+    held, listed = ask(
+        Assistant(client), ("submit_order", given), ("orders", {"status": None, "since": None, "limit": None})
+    )
+    assert (held["quantity"], held["limit_price"]) == ("3", "40.5")
+    assert [row["client_order_id"] for row in listed] == ["o-1"]

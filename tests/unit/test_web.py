@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -17,10 +18,12 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("jinja2")
 
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import insert, update
 
 from models.lookups import InstrumentReport
 from models.messages import OrderRequest
 from models.record.instruments import keep_instruments
+from models.record.tables import order_events, orders
 from models.settings import load_settings
 from models.vocabulary import AssetClass
 from tests.kit import eventually
@@ -123,6 +126,7 @@ def read_events(site: Site, count: int, query: str = "", then: Any = None, **hea
     number = 0
     while len(found) < count:
         text = answer.readline().decode().strip()
+        assert text.isprintable()
         if text.startswith("data: "):
             found.append(json.loads(text.removeprefix("data: ")))
             assert number == found[-1]["id"]
@@ -247,3 +251,26 @@ def test_a_database_that_was_removed_is_told_of_though_it_can_still_be_read(site
     text = site.page("/fleet", 503)
     assert "was removed while in use" in text
     assert "nothing is claimed and nothing is sent" in text
+
+
+def test_no_answer_has_a_raw_sign_that_steers_a_screen(site: Site) -> None:
+    """A person reads them with curl: JSON escapes only what is below the blank."""
+    evil = "\u202eevil\x9b2J\x7f\u2028\U000e0041"
+    with site.client.database.write() as connection:
+        connection.execute(insert(order_events).values(
+            client_order_id="o-2", at=datetime.now(UTC), kind="not_sent", from_status="queued", to_status="queued",
+            detail=evil,
+        ))  # fmt: skip
+        connection.execute(update(orders).where(orders.c.client_order_id == "o-2").values(reason=evil))
+    asked = [
+        "/api/v1/orders",
+        "/api/v1/orders/o-2",
+        "/api/v1/events",
+        f"/api/v1/orders?status={quote(evil)}",
+        "/healthz",
+    ]
+    for path in asked:
+        body = site.ask(path)[1].decode()
+        assert body.isprintable(), (path, body)
+    assert site.json("/api/v1/orders/o-2")["reason"] == evil
+    assert read_events(site, 6, "?since=0")[-1]["detail"] == evil

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, Query, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from sqlalchemy import Table
 
@@ -97,7 +97,7 @@ def _machines(app: FastAPI, settings: Settings, database: Database, metrics: Met
     def healthz() -> Response:
         """Say what keeps brokers from taking orders; status 503 only where the record cannot be read."""
         status, said = health(settings, database, metrics)
-        return JSONResponse(untold(said), status)
+        return told(said, status)
 
 
 def health(settings: Settings, database: Database, metrics: Metrics) -> tuple[int, dict[str, object]]:
@@ -234,4 +234,4 @@ async def _told(
 
 def _sse(event: EventRow) -> bytes:
     row: Mapping[str, object] = event
-    return b"id: %d\ndata: %s\n\n" % (event["id"], encoding.dumps(untold(encoding.to_json(row))))
+    return b"id: %d\ndata: %s\n\n" % (event["id"], encoding.dumps_printable(untold(encoding.to_json(row))))

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from models.errors import InvalidRequest
 from models.record.database import Database
-from models.record.reading import knows_broker
+from models.record.reading import must_know_broker
 from models.settings import Settings
 from models.vocabulary import OPEN, Outcome, Status
 
@@ -38,7 +38,7 @@ class Filters:
             raise InvalidRequest(f"{name}: is blank; leave it out where everything is meant")
         if name == "broker":
             for word in found:
-                self._must_be_a_broker(word)
+                must_know_broker(self.database, self.settings.all_brokers, word)
         if name not in _KINDS:
             return found
         meant = [word for given in found for word in _MEANT.get((name, given), [given])]
@@ -47,11 +47,3 @@ class Filters:
                 short = "".join(f"{word}, or " for kind, word in _MEANT if kind == name)
                 raise InvalidRequest(f"{name}: must be {short}one of {', '.join(_KINDS[name])}, was {word!r}")
         return list(dict.fromkeys(meant))
-
-    def _must_be_a_broker(self, name: str) -> None:
-        if name in self.settings.all_brokers:
-            return
-        with self.database.read() as connection:
-            if not knows_broker(connection, name):
-                there = ", ".join(self.settings.all_brokers)
-                raise InvalidRequest(f"broker: must be one of {there}, or one that the record has, was {name!r}")

@@ -29,7 +29,7 @@ def register(app: FastAPI, client: OrderClient, sessions: Sessions) -> None:
 
 def told(value: object, status: int = 200) -> Response:
     """Return rows, or one, as the commands print them with `--json`."""
-    return Response(encoding.dumps(untold(encoding.to_json(value))), status, media_type="application/json")
+    return Response(encoding.dumps_printable(untold(encoding.to_json(value))), status, media_type="application/json")
 
 
 # -- ORDERS ---

@@ -104,7 +104,7 @@ def document(
     """
     code = re.sub(r"(?<!^)(?=[A-Z])", "_", title).lower()
     told = {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code, **more}
-    return Response(encoding.dumps(untold(told)), status, headers, PROBLEM)
+    return Response(encoding.dumps_printable(untold(told)), status, headers, PROBLEM)
 
 
 def _apart(name: str) -> str:

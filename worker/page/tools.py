@@ -15,6 +15,7 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import CallToolResult, InputRequiredResult, ToolAnnotations
+from pydantic import ValidationError
 from sqlalchemy import Table
 
 from models import encoding
@@ -26,6 +27,7 @@ from models.record.controls import v_controls
 from models.record.evidence import unresolved as read_unresolved
 from models.record.stream import EventStream, must_have_been
 from models.signing import Signs
+from models.troubles import trouble
 from producers.cli.app import moment
 from producers.client import OrderClient
 from worker.fleet.picture import look
@@ -159,7 +161,10 @@ def told(found: Mapping[str, object] | Sequence[Mapping[str, object]]) -> object
 
 
 class ToolServer(MCPServer[None]):
-    """A server whose tools hear everything that they are asked: an argument of no tool would be a filter left out."""
+    """A server whose tools hear everything that they are asked: an argument of no tool would be a filter left out.
+
+    As everywhere, null is not given, and a number may be a number or its text.
+    """
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[None, Any] | None = None
@@ -167,14 +172,26 @@ class ToolServer(MCPServer[None]):
         """Call a tool.
 
         Raises:
-            ToolError: it has no such argument; or as the tool says.
+            ToolError: it has no such argument, or one is not what it has to be; or as the tool says.
         """
         tool = self._tool_manager.get_tool(name)
-        known = list(tool.parameters["properties"]) if tool is not None else list(arguments)
-        if strange := sorted(set(arguments) - set(known)):
+        known: dict[str, Any] = tool.parameters["properties"] if tool is not None else {}
+        strange = sorted(set(arguments) - set(known)) if tool is not None else []
+        if strange:
             there = f"there are {', '.join(known)}" if known else "there are none"
             raise ToolError(f"InvalidRequest: {name} has no argument {strange[0]!r:.100}, {there}")
-        return await super().call_tool(name, arguments, context)
+        given = {n: _as_text(v, known.get(n, {})) for n, v in arguments.items() if v is not None}
+        try:
+            return await super().call_tool(name, given, context)
+        except ToolError as error:
+            if isinstance(error.__cause__, ValidationError):
+                raise ToolError(f"InvalidRequest: {trouble(error.__cause__)}") from None
+            raise
+
+
+def _as_text(value: object, schema: Mapping[str, object]) -> object:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return str(value) if is_number and schema.get("type") == "string" else value
 
 
 def assistant_server(assistant: Assistant) -> MCPServer:
