@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, text
 
 from models.destinations import split
+from models.errors import InvalidRequest
+from models.record.balance_tables import position_days
+from models.record.database import Database
 from models.record.group_rows import GroupRow
+from models.record.history_tables import cash_events
 from models.record.rows import AttemptRow, FetchRow, OrderEventRow, OrderRow, PositionRow, ReadableOrder, WorkerRow
 from models.record.statements import Query, fetch
 from models.record.tables import (
     attempts,
+    external_orders,
     fetches,
     leases,
     order_events,
@@ -111,10 +116,28 @@ def lease_holders(connection: Connection, now: datetime) -> dict[str, str]:
     return {name: holder for name, holder in connection.execute(query)}  # noqa: C416 -- rows are no pairs to mypy
 
 
+#: What tells of a broker that is configured no more.
+_OF_BROKERS = (workers, orders, attempts, external_orders, position_days, cash_events)
+
+
 def knows_broker(connection: Connection, broker: str) -> bool:
-    """Tell whether a broker, configured now or not, has ever had a worker or an order."""
-    mine = [select(table.c.broker).where(table.c.broker == broker).limit(1) for table in (workers, orders, attempts)]
+    """Tell whether a broker, configured now or not, has ever had a worker, an order or a booking."""
+    mine = (select(table.c.broker).where(table.c.broker == broker).limit(1) for table in _OF_BROKERS)
     return any(connection.execute(query).first() is not None for query in mine)
+
+
+def must_know_broker(database: Database, configured: Collection[str], broker: str) -> None:
+    """See that a broker is there, or was: else a list of what is there would be empty, and its emptiness no fact.
+
+    Raises:
+        InvalidRequest: neither.
+    """
+    if broker in configured:
+        return
+    with database.read() as connection:
+        if not knows_broker(connection, broker):
+            there = ", ".join(configured)
+            raise InvalidRequest(f"broker: must be one of {there}, or one that the record has, was {broker!r}")
 
 
 def position_rows(connection: Connection) -> list[PositionRow]:

@@ -10,7 +10,10 @@ _NEW_YORK = ZoneInfo("America/New_York")
 
 def day_of(at: datetime, symbol: str = "") -> date:
     """Return the day on which something at a moment counts."""
-    return at.astimezone(UTC if "/" in symbol else _NEW_YORK).date()
+    try:
+        return at.astimezone(UTC if "/" in symbol else _NEW_YORK).date()
+    except OverflowError:  # in the first hours of the year 1 there is no such day in New York yet
+        return at.date()
 
 
 def begin_of(day: date, symbol: str = "") -> datetime:

@@ -21,6 +21,7 @@ from producers.cli.app import (
     history,
     listing,
     moment,
+    must_be_known,
     placed,
     tell,
 )
@@ -66,10 +67,12 @@ def pnl(
 
     names = [name.strip() for name in by.split(",") if name.strip()]
     form = Form(json, out, wide)
+    where = placed(broker, account)
     with history() as h:
+        must_be_known(h, where["broker"])
         rows = h.pnl(
             names, since=day("--since", since), until=day("--until", until), method=method,
-            symbol=symbol and symbol.upper(), strategy=strategy, **placed(broker, account),
+            symbol=symbol and symbol.upper(), strategy=strategy, **where,
         )  # fmt: skip
     table = pnl_columns(names)
     tell(rows, [column.name for column in table.c], form, table=table, title="" if rows else "profit and loss")

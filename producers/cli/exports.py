@@ -7,7 +7,7 @@ import typer
 
 from models.errors import InvalidRequest
 from producers.cli import show
-from producers.cli.app import Account, Json, Since, Until, day, fitting, history, moment, placed
+from producers.cli.app import Account, Json, Since, Until, day, fitting, history, moment, must_be_known, placed
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
@@ -44,6 +44,7 @@ def write(
         since=read("--since", since), until=read("--until", until),
     )  # fmt: skip
     with history() as h:
+        must_be_known(h, wanted.get("broker"))
         found = h.rows(table, newest_first=False, **wanted)
     files.write(found, out, table)
     if json and str(out) != files.STDOUT:

@@ -44,7 +44,7 @@ def _filled(fills: Sequence[Row]) -> dict[str, Decimal | None]:
 
 
 def _leg(text: str) -> dict[str, str]:
-    size, *rest = text.split()
+    size, *rest = text.split() or [""]
     side = _SIDES.get(size[:1], "")
     if not side or not size[1:].isdecimal() or len(rest) not in (1, 2):
         raise typer.BadParameter(f"--leg: {_FORM}, was {text!r}")

@@ -224,3 +224,16 @@ def test_a_leader_takes_in_and_recomputes_only_where_there_are_limits(
     limited = settings.model_copy(update={"risk": settings.risk.model_copy(update={"max_open_orders": Decimal(1)})})
     UsageKeeper(database, Limiter(limited, broker)).look()
     assert [row["open_orders"] for row in rows(database, risk_tallies)] == [1]
+
+
+@pytest.mark.parametrize("name", ["\u202eabc", "a\x1b[31m", "a\nb", "x" * 129])
+def test_a_limits_scope_is_a_name_as_a_controls_is(run: Command, name: str) -> None:
+    for command in (("limits", "set", "max_value", "5"), ("limits", "clear", "max_value"), ("halt",)):
+        assert run(*command, "--strategy", name, *BY).status == 2, command
+    assert listed(run) == []
+
+
+def test_no_key_has_a_colon_so_no_scope_is_read_as_another(run: Command) -> None:
+    """`--strategy a --key b:c` was read as the key c of the strategy a:b."""
+    assert run("halt", "--strategy", "a", "--key", "b:c", *BY).status == 2
+    assert run("limits", "set", "max_value", "5", "--key", "b:c", *BY).status == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -270,3 +271,17 @@ def test_the_command_tells_what_was_earned(ledger: TradeLedger, corro: Run) -> N
     assert (code, "colour" in said) == (2, True)
     _, told, _ = corro("positions", "--at", "2026-01-20", "--json")
     assert [(row["symbol"], row["quantity"], row["cost"]) for row in json.loads(told)] == [("AAPL", "250", "2700")]
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01", "0001-01-01T00:00", "9999-12-31T23:59:59"])
+def test_any_moment_that_can_be_written_bounds_what_is_asked(corro: Run, tmp_path: Path, moment: str) -> None:
+    """In the first hours of the year 1 it is no day in New York yet."""
+    page = str(tmp_path / "r.html")
+    for command in (
+        ("pnl", "--since", moment), ("pnl", "--until", moment),
+        ("export", "pnl", "--until", moment, "--out", "-"), ("export", "equity", "--since", moment, "--out", "-"),
+        ("report", "--since", moment, "--out", page), ("tca", "--since", moment),
+    ):  # fmt: skip
+        assert corro(*command)[0] == 0, command
+    status, _, err = corro("positions", "--at", moment)
+    assert (status, "in the future" in err) == ((2, True) if moment > "2026" else (0, False))

@@ -28,7 +28,7 @@ from sqlalchemy import insert
 from models.record.database import Database
 from models.record.tables import attempts, external_orders, fills, halts, order_events, orders, position_locks, workers
 from producers.cli import show
-from producers.cli.layout import layout, prefixes
+from producers.cli.layout import layout, short_ids
 from tests.unit.words import Run
 
 NOW = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
@@ -272,7 +272,7 @@ def test_a_column_without_any_value_is_left_out() -> None:
 
 def test_ids_are_cut_only_as_far_as_they_still_differ() -> None:
     ids = ["rebalance-2026-AAPL-1", "rebalance-2026-AAPL-2", "rebalance-2026-KO-1", "x"]
-    short = prefixes(ids)
+    short = short_ids(ids)
     assert len(set(short)) == 4
     assert all(id_.startswith(cut.removesuffix("…")) for id_, cut in zip(ids, short, strict=True))
     assert short[2:] == ["rebalance-2026-K…", "x"]
@@ -281,7 +281,7 @@ def test_ids_are_cut_only_as_far_as_they_still_differ() -> None:
 def test_an_id_whose_start_others_share_keeps_more_of_it_than_the_table_alone_needs() -> None:
     """Of what a table does not show, too, many begin with `invalid-4`."""
     chosen, generated = "invalid-4b2f91c3-77aa-4d1c-9a55-0123456789ab", "4b2f91c3-77aa-4d1c-9a55-0123456789ab"
-    assert prefixes([chosen, generated]) == ["invalid-4b2f91c3…", "4b2f91c3…"]
+    assert short_ids([chosen, generated]) == ["invalid-4b2f91c3…", "4b2f91c3…"]
 
 
 def test_a_real_terminal_of_sixty_cells_shows_ids_that_look_like_markup(database: Database, bare: Path) -> None:
@@ -345,6 +345,9 @@ def test_a_program_gets_every_row_and_a_person_hears_of_those_not_shown(
         ["submit", "KO", "buy", "1", "--limit", "1_0"], ["quote", "KO", "--timeout", "nan"],
         ["check", "--timeout", "x"],
         ["bars", "KO", "1Day", "--start", "999999999w"], ["fills", "--out", "/nowhere/x.csv"], ["orders", "--nosuch"],
+        ["submit", "KO", "buy", "1", "--leg", ""], ["preview", "KO", "buy", "1", "--leg", " "],
+        ["orders", "--broker", "ibrk"], ["tca", "--broker", "ibrk"], ["pnl", "--broker", "ibrk"],
+        ["export", "orders", "--broker", "ibrk", "--out", "-"], ["external", "--broker", "ibkr,tda"],
         ["order"], ["worker", "ibkr", "--concurrency", "99999999999999999999"],
     ],
     ids=" ".join,

@@ -40,7 +40,6 @@ def add_key(
     json: Json = False,
 ) -> None:
     """Add a key. A token is shown once, here, and kept as its digest."""
-    from models.messages import trimmed
     from worker.control.keys import add
 
     who = operator(by)
@@ -51,7 +50,7 @@ def add_key(
         row, token = add(
             database, key_id, alg, by=who, reason=reason, public=public, secret_file=secret_file, make_file=make_file,
             owner=owner or who, strategies=_names(strategies), brokers=_names(brokers),
-            symbols=None if wanted is None else [trimmed(symbol).upper() for symbol in wanted],
+            symbols=None if wanted is None else [symbol.upper() for symbol in wanted],
             may_cancel=may_cancel, operator=operator_, needs_approval=needs_approval, may_approve=may_approve,
             not_before=moment("--not-before", not_before), not_after=moment("--not-after", not_after),
         )  # fmt: skip

@@ -3,6 +3,7 @@
 Exit status: 0 done, 1 it failed, 2 wrong usage or settings (nothing was done), 3 `--wait` ran out: not known yet.
 """
 
+import errno
 import gc
 import os
 import sys
@@ -42,6 +43,8 @@ def corro(
 _USAGE = (ConfigurationError, InvalidOrder, InvalidRequest, IdempotencyConflict)
 #: Click's ClickException, wherever Typer keeps it; its classes have `format_message`, `exit_code` and `ctx`.
 _WRONG_COMMAND = cast("type[Exception]", typer.BadParameter.__mro__[2])
+#: No file can have such a path: whoever gave it meant another one.
+_NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
 #: New objects before the garbage collector looks for cycles: a command imports a hundred thousand that stay.
 _COLLECT_AFTER = 100_000
 
@@ -64,12 +67,22 @@ def main() -> None:
         status = _explain(error)
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
+    except OSError as error:
+        if error.filename is None or not error.strerror:
+            status = _defect(error)
+        else:
+            fail(error, f"{error.filename}: {error.strerror.lower()}")
+            status = 2 if error.errno in _NO_PATH else 1
     except Exception as error:
-        show.note(traceback.format_exc().rstrip(), keep="\n")
-        fail(error, f"a defect of corro, {type(error).__name__}: {error}; please report the lines above")
-        status = 1
+        status = _defect(error)
     gc.freeze()  # what there is ends with the process, so Python's last collection need not look at it either
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _defect(error: Exception) -> int:
+    show.note(traceback.format_exc().rstrip(), keep="\n")
+    fail(error, f"a defect of corro, {type(error).__name__}: {error}; please report the lines above")
+    return 1
 
 
 def _must_be_text(words: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import cast
@@ -142,6 +142,12 @@ def _bounds(given: Mapping[str, object]) -> dict[str, object]:
     owner = given.get("owner")
     if not isinstance(owner, str) or not owner.strip() or not owner.isprintable() or len(owner) > _LONGEST_NAME:
         raise InvalidRequest(f"owner: must be a name of 1 to {_LONGEST_NAME} printable characters, was {owner!r:.200}")
+    for kind in ("strategies", "symbols", "brokers"):
+        for name in cast("Sequence[str] | None", given.get(kind)) or ():
+            if not name.strip() or not name.isprintable() or len(name) > _LONGEST_NAME:
+                raise InvalidRequest(
+                    f"{kind}: each must be a name of 1 to {_LONGEST_NAME} printable characters, was {name!r:.200}"
+                )
     if given.get("may_cancel", "own") not in MAY_CANCEL:
         raise InvalidRequest(f"may_cancel: must be one of {', '.join(MAY_CANCEL)}, was {given['may_cancel']!r}")
     first, last = given.get("not_before"), given.get("not_after")

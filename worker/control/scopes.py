@@ -52,7 +52,7 @@ class Scope:
         for kind, name in given.items():
             if not name.strip() or not name.isprintable():
                 raise InvalidRequest(f"--{kind}: must be a name, was {name!r:.200}")
-            if ":" in name and kind in ("broker", "symbol"):
+            if ":" in name and kind in ("broker", "symbol", "key"):
                 raise InvalidRequest(f"--{kind}: has no colon, was {name!r:.200}")
         given = {kind: name.strip() for kind, name in given.items()}
         if "account" in given and (":" not in given["account"] or "broker" in given):

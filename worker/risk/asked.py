@@ -11,6 +11,8 @@ from models.risk.names import EVERYTHING
 
 #: Kinds of scopes that are named by themselves.
 SCOPE_KINDS = ("broker", "account", "strategy", "symbol", "key")
+#: Characters of the longest name that anything has.
+_LONGEST = 128
 _SPAN = re.compile(r"([0-9]{1,6})([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -23,14 +25,15 @@ def limit_scope(given: Mapping[str, str | None], mark: str = "") -> tuple[str, s
         mark: before a name in words, such as `--`.
 
     Raises:
-        InvalidRequest: a name is blank or none, or there are several that make no scope.
+        InvalidRequest: a name is blank, too long or none, or there are several that make no scope.
     """
     named = {kind: name.strip() for kind, name in given.items() if name is not None}
-    if blank := [kind for kind, name in named.items() if not name]:  # it would be a limit of everything
-        raise InvalidRequest(f"{mark}{blank[0]}: must be a name, was {given[blank[0]]!r}")
+    for kind, name in named.items():
+        if not name or not name.isprintable() or len(name) > _LONGEST:  # a blank would be a limit of everything
+            raise InvalidRequest(f"{mark}{kind}: must be a name, was {given[kind]!r:.200}")
     if "symbol" in named:
         named["symbol"] = named["symbol"].upper()
-    for kind in {"broker", "symbol"} & named.keys():  # of a symbol, a part would be the strategy's
+    for kind in {"broker", "symbol", "key"} & named.keys():  # of a symbol, a part would be the strategy's
         if ":" in named[kind]:
             raise InvalidRequest(f"{mark}{kind}: has no colon, was {given[kind]!r}")
     if "account" in named and not all(named["account"].partition(":")):
