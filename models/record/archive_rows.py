@@ -41,6 +41,7 @@ class ArchivedOrderRow(TypedDict):
     order_type: str | None
     route: list[str] | None
     broker: str | None
+    account: str | None
     broker_order_id: str | None
     filled_quantity: Decimal
     avg_fill_price: Decimal | None

@@ -49,6 +49,8 @@ archived_orders = Table(
     Column("order_type", String(16)),
     Column("route", JSON),
     Column("broker", String(32)),
+    #: Null of orders that were archived before 0034: the files of their archive tell it.
+    Column("account", String(32)),
     Column("broker_order_id", Name(64)),
     Column("filled_quantity", Money, nullable=False),
     Column("avg_fill_price", Money),

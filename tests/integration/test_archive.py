@@ -78,29 +78,34 @@ def fill_with_trades(database: Database) -> None:
     """Ten orders that ended long ago, one that is open since then, and three of today."""
     with database.write() as connection:
         for n in range(10):
-            put(connection, f"o-{n}", OLD + timedelta(days=n), side="buy" if n % 3 else "sell_short", price=10 + n)
+            side, account = "buy" if n % 3 else "sell_short", "ira" if n % 2 else None
+            put(connection, f"o-{n}", OLD + timedelta(days=n), side=side, price=10 + n, account=account)
             if n == 3:
                 put(connection, "o-open", OLD + timedelta(days=n), status="accepted", side="buy", price=None)
         for n in range(3):
             put(connection, f"new-{n}", NOW - timedelta(hours=3 - n), side="buy", price=50)
 
 
-def put(connection: Any, id_: str, at: datetime, *, side: str, price: int | None, status: str = "filled") -> None:
+def put(
+    connection: Any, id_: str, at: datetime, *, side: str, price: int | None, status: str = "filled",
+    account: str | None = None,
+) -> None:  # fmt: skip
     done = None if price is None else at + timedelta(seconds=5)
     filled = 0 if price is None else 10
     connection.execute(
         insert(orders).values(
             client_order_id=id_, version=1, strategy="dip", symbol="KO", side=side, quantity=10, order_type="market",
             time_in_force="day", extended_hours=False, tags=[], status=status, route=["ibkr"], broker="ibkr",
-            broker_order_id=f"b-{id_}", attempt_no=1, filled_quantity=filled, avg_fill_price=price,
+            account=account, broker_order_id=f"b-{id_}", attempt_no=1, filled_quantity=filled, avg_fill_price=price,
             body_hash=request(id_, side=side).body_hash, available_at=at, created_at=at, updated_at=done or at,
             closed_at=done,
         )
     )  # fmt: skip
     connection.execute(
         insert(attempts).values(
-            client_order_id=id_, attempt_no=1, broker="ibkr", broker_client_order_id=id_, broker_order_id=f"b-{id_}",
-            outcome="accepted", worker="w", started_at=at, lease_until=at, checks=0, missing=0, baseline=["1"],
+            client_order_id=id_, attempt_no=1, broker="ibkr", account=account, broker_client_order_id=id_,
+            broker_order_id=f"b-{id_}", outcome="accepted", worker="w", started_at=at, lease_until=at, checks=0,
+            missing=0, baseline=["1"],
         )
     )  # fmt: skip
     steps = [(None, "queued"), ("queued", "submitted"), ("submitted", status)]
@@ -110,9 +115,9 @@ def put(connection: Any, id_: str, at: datetime, *, side: str, price: int | None
     if price is not None:
         connection.execute(
             insert(fills).values(
-                broker="ibkr", execution_id=f"e-{id_}", client_order_id=id_, attempt_no=1, symbol="KO", strategy="dip",
-                quantity=10, price=price, currency="USD", commission=D("1.25"), filled_at=at, recorded_at=at,
-                late=False,
+                broker="ibkr", account=account, execution_id=f"e-{id_}", client_order_id=id_, attempt_no=1, symbol="KO",
+                strategy="dip", quantity=10, price=price, currency="USD", commission=D("1.25"), filled_at=at,
+                recorded_at=at, late=False,
             )
         )  # fmt: skip
 
@@ -135,7 +140,7 @@ def figures(database: Database) -> list[Any]:
     history = History(database, Settings())
     moments = [None, OLD + timedelta(days=4, hours=12), NOW - timedelta(days=60)]
     found: list[Any] = [history.positions(at, method=m) for at in moments for m in ("fifo", "average")]
-    found += [history.pnl(by, method=m) for by in (None, "month") for m in ("fifo", "average")]
+    found += [history.pnl(by, method=m) for by in (None, "month", ["broker", "account"]) for m in ("fifo", "average")]
     with database.read() as connection:
         of_dip = Exposure(connection, ["KO"], [_POSITION], NOW, ("2026-11-30", NOW)).largest_position(_POSITION)
         return [*found, gains(connection, NOW - timedelta(days=1)), holders(connection, "ibkr"), of_dip]
@@ -197,6 +202,19 @@ def test_an_id_stays_used_for_ever(database: Database, intake: Intake, tmp_path:
         found = order_row(connection, "o-1")
     assert found is not None
     assert (found["status"], found["broker"], found["avg_fill_price"]) == ("filled", "ibkr", 11)
+
+
+def test_an_archived_order_is_still_in_its_account(database: Database, tmp_path: Path) -> None:
+    with database.read() as connection:
+        before = {n: order_row(connection, f"o-{n}") for n in range(10)}
+    done = run(database, tmp_path)
+    with database.read() as connection:
+        after = {n: order_row(connection, f"o-{n}") for n in range(10)}
+    accounts = {n: "ira" if n % 2 else None for n in range(10)}
+    for told in (before, after):
+        assert {n: row["account"] for n, row in told.items() if row is not None} == accounts
+    in_files = [row for part in parts(tmp_path / done["name"] / "orders.parquet") for row in part]
+    assert {int(str(row["client_order_id"])[2:]): row["account"] for row in in_files} == accounts
 
 
 def test_what_a_broker_lists_again_is_no_order_of_somebody_elses(database: Database, tmp_path: Path) -> None:
