@@ -17,6 +17,7 @@ from sqlalchemy import ColumnElement, Float, Table, case, cast, exists, func, se
 
 from models.history.views import QueryOf, Row, v_attempts, v_latency, v_orders, v_tca
 from models.record.archive_tables import archived_orders
+from models.record.one_look import one_look
 from models.record.tables import bars
 from models.record.trading_days import begin_of
 
@@ -55,7 +56,7 @@ class Figures:
         return self._history.query(view, since=self._since, until=self._until)
 
     def _rows(self, query: QueryOf) -> list[Row]:
-        with self._history.database.read() as connection:
+        with one_look(self._history.database) as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
     def archived(self) -> int:
@@ -73,18 +74,23 @@ class Figures:
             func.count().label("orders"),
             those(o.status == "filled").label("filled"),
             those(o.status.in_(["rejected", "denied"])).label("rejected or denied"),
-            those(o.fell_back).label("came by fallback"),
+            # Of an order with one attempt nobody need look at the attempts.
+            those(case((o.attempt_count > 1, o.fell_back), else_=False)).label("came by fallback"),
         )
         query = self._query(v_orders).with_only_columns(o.broker, o.account, *counts)
         return self._rows(query.group_by(o.broker, o.account).order_by(o.broker, o.account))
 
     def latency(self) -> dict[str, array[float]]:
         """Return by broker how many milliseconds it took from asked for to filled, of each order that was."""
-        ms = v_latency.c.fill_ms
-        query = self._query(v_latency).where(ms.is_not(None)).with_only_columns(v_latency.c.broker, cast(ms, Float))
+        ms = cast(v_latency.c.fill_ms, Float)
+        query = self._query(v_latency).with_only_columns(v_latency.c.broker, ms)
         found: dict[str, array[float]] = {}
-        for (broker,), values in self._by(query).items():
-            found[broker or ""] = values
+        with one_look(
+            self._history.database
+        ) as connection:  # a condition on the time would have SQLite look for the executions twice
+            for broker, took in connection.execute(query.execution_options(yield_per=_AT_ONCE)):
+                if took is not None:
+                    found.setdefault(broker or "", array("d")).append(took)
         return dict(sorted(found.items()))
 
     def slippage(self) -> list[Row]:
@@ -96,7 +102,7 @@ class Figures:
         )
         costs: dict[tuple[str, str, str], array[float]] = {}
         points: dict[tuple[str, str, str], array[float]] = {}
-        with self._history.database.read() as connection:  # one pass: what is dear is to find an execution's order
+        with one_look(self._history.database) as connection:  # one pass: what is dear is to find an execution's order
             for broker, currency, *told in connection.execute(query.execution_options(yield_per=_AT_ONCE)):
                 for place, name in enumerate(against):
                     cost, bps = told[2 * place : 2 * place + 2]
@@ -123,13 +129,5 @@ class Figures:
         return self._rows(query.order_by(times.desc(), *whose).limit(most)), whole["all"]
 
     def _has_bars(self) -> bool:
-        with self._history.database.read() as connection:
+        with one_look(self._history.database) as connection:
             return bool(connection.execute(select(exists().where(bars.c.timeframe == "1Min"))).scalar())
-
-    def _by(self, query: QueryOf) -> dict[tuple[str | None, ...], array[float]]:
-        """Return the last column of a query, by those before it, without a row object for each."""
-        found: dict[tuple[str | None, ...], array[float]] = {}
-        with self._history.database.read() as connection:
-            for row in connection.execute(query.execution_options(yield_per=_AT_ONCE)):
-                found.setdefault(tuple(row[:-1]), array("d")).append(row[-1])
-        return found

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _ZERO = Decimal(0)
 #: Rows of a table in the page; the largest first.
 _MOST_ROWS = 30
+#: What profit is shown by, and the columns that tell it.
+_GROUPS = {"strategy": ["strategy"], "symbol": ["symbol"], "broker": ["broker"], "account": ["broker", "account"]}
 _MONEY = ("realized", "unrealized", "fees", "fees_missing", "currency")
 _HEAD = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width,initial-scale=1"><title>corro: {title}</title>
@@ -84,18 +86,16 @@ def _equity_curve(rows: Sequence[Row], currency: str) -> str:
 
 
 def _earned(history: History, since: When | None, until: When | None, method: str | None) -> Iterator[str]:
-    days = history.pnl("day", since=since, until=until, method=method)
+    days, *groups = history.pnl_by(["day", *_GROUPS.values()], since=since, until=until, method=method)
     yield "<h2>Profit and loss by day</h2>"
     if not days:
         yield "<p>Nothing was traded.</p>"
     for currency in sorted({row["currency"] for row in days}):
         yield _curve([row for row in days if row["currency"] == currency], currency)
-    for by in ("strategy", "symbol", "broker", "account"):
-        rows = history.pnl(["broker", by] if by == "account" else by, since=since, until=until, method=method)
-        names = ("broker", by, *_MONEY) if by == "account" else (by, *_MONEY)
+    for (name, by), rows in zip(_GROUPS.items(), groups, strict=True):
         rows.sort(key=lambda row: abs(row["realized"] or _ZERO) + abs(row["unrealized"] or _ZERO), reverse=True)
-        if by != "account" or any(row["account"] for row in rows):
-            yield f"<h2>Profit and loss by {by}</h2>" + _table(rows, names)
+        if name != "account" or any(row["account"] for row in rows):
+            yield f"<h2>Profit and loss by {name}</h2>" + _table(rows, (*by, *_MONEY))
 
 
 def _executed(figures: Figures) -> Iterator[str]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import Boolean, Column, Date, Integer, Table, func, select
+from sqlalchemy import Boolean, Column, ColumnElement, Date, Integer, Subquery, Table, func, select
 
 from models.encoding import to_json as to_json
 from models.errors import InvalidRequest
 from models.history import curves, profit
 from models.history.archived import BEYOND, VIEWS, Archives
-from models.history.views import QueryOf, v_attempts, v_equity, v_fills, v_orders, v_pnl
+from models.history.views import QueryOf, v_attempts, v_equity, v_fills, v_orders
 from models.history.views import Row as Row
 from models.record.archive_tables import archived_orders
 from models.record.columns import Money, UtcTime
@@ -200,8 +201,23 @@ class History:
         **equal: Wanted,
     ) -> list[Row]:
         """Return what was earned, and what it cost: see `models.history.pnl`."""
-        query = _filtered(v_pnl, equal, since, until).order_by(v_pnl.c.day.desc())
-        return profit.pnl(self.database, query, by, self.lots(method))
+        if by is None:
+            chosen = partial(_filtered, equal=equal, since=since, until=until)
+            return profit.pnl(self.database, chosen, self.lots(method))
+        return self.pnl_by([by], since=since, until=until, method=method, **equal)[0]
+
+    def pnl_by(
+        self,
+        groups: Sequence[Sequence[str] | str],
+        *,
+        since: When | None = None,
+        until: When | None = None,
+        method: str | None = None,
+        **equal: Wanted,
+    ) -> list[list[Row]]:
+        """Return what `pnl` does by each of several groups: the record is read for all of them at once."""
+        chosen = partial(_filtered, equal=equal, since=since, until=until)
+        return profit.sums(self.database, chosen, groups, self.lots(method))
 
     def equity(
         self, *, since: When | None = None, until: When | None = None, total: bool = False, **equal: Wanted
@@ -272,7 +288,7 @@ def _column(values: list[object], dtype: str) -> pd.Series[Any]:
     return cast("pd.Series[Any]", found.astype(dtype))
 
 
-def _bound(name: str, value: When | None, column: _AnyColumn) -> datetime | date | None:
+def _bound(name: str, value: When | None, column: ColumnElement[Any]) -> datetime | date | None:
     """Read a bound of a column: of a day it is the date itself, or the date in New York of a moment."""
     if not isinstance(column.type, Date) or value is None:
         return _moment(name, value)
@@ -284,7 +300,7 @@ def _bound(name: str, value: When | None, column: _AnyColumn) -> datetime | date
 
 
 def _filtered(
-    table: Table,
+    table: Table | Subquery,
     equal: Mapping[str, Wanted],
     since: When | None,
     until: When | None,

@@ -8,25 +8,43 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
+from functools import partial
 
-from sqlalchemy import Column, Connection, MetaData, String, Table, case, func, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    MetaData,
+    String,
+    Subquery,
+    Table,
+    case,
+    func,
+    null,
+    or_,
+    select,
+    true,
+    tuple_,
+)
 
 from models.clock import utcnow
 from models.destinations import destination_of, split
 from models.errors import InvalidRequest
 from models.history.views import QueryOf, Row, v_pnl, v_positions
 from models.record.balance_tables import position_days, position_executions, position_states
-from models.record.balances import Reckoning, ShortKey, executions, key_of, known, since_kept
+from models.record.balances import Reckoning, ShortKey, executions, key_of, known, since_kept, touched
 from models.record.database import Database
 from models.record.lots import UNKNOWN, BalanceKey, Days, Execution, Lot, OpenLots, money, reckon
+from models.record.one_look import one_look
 from models.record.tables import position_events
 from models.record.trading_days import begin_of, day_of
 from models.vocabulary import LotMethod
 
+#: Makes the query of the rows that count, of `v_pnl` or of something with its columns.
+Chosen = Callable[[Table | Subquery], QueryOf]
+
 _ZERO = Decimal(0)
 _BASELINE = "baseline"
-#: Begins the names of what tells a row of today apart in sums.
-_OF_TODAY = "today_"
 #: Kinds of `position_events` that shifted a baseline: somebody's word, and what the broker told.
 _SHIFTS = ("unlocked", "moved")
 _AMOUNTS = ("realized", "unrealized", "fees", "fees_missing")
@@ -40,62 +58,79 @@ GROUPS = ("day", *_PERIODS, "broker", "account", "strategy", "symbol", "source",
 
 
 # -- PROFIT ---
-def pnl(database: Database, query: QueryOf, by: Sequence[str] | str | None, method: str) -> list[Row]:
-    """Return rows of `v_pnl`, as a query selects them, or their sums: see `models.history.pnl`."""
-    names, chosen = _names(by), _method(method)
-    with database.read() as connection:
-        if names is not None and chosen is LotMethod.FIFO:
-            rows = [_told(row) for row in _rows(connection, _summed(query, names))]
-        else:
-            rows = _rows(connection, query)
-        if chosen is LotMethod.AVERAGE:
-            _average(connection, rows)
-        if names is None:
-            return rows
-        _mark_unknown(connection, rows, chosen)
-    return _added_up(rows, names)
+def pnl(database: Database, chosen: Chosen, method: str) -> list[Row]:
+    """Return rows of `v_pnl`, newest first: see `models.history.pnl`."""
+    is_average = _method(method) is LotMethod.AVERAGE
+    with one_look(database) as connection:
+        rows = _rows(connection, chosen(v_pnl).order_by(v_pnl.c.day.desc()))
+        if is_average:
+            _average(connection, rows, since_kept(connection), true())
+    return rows
+
+
+def sums(database: Database, chosen: Chosen, groups: Sequence[Sequence[str] | str], method: str) -> list[list[Row]]:
+    """Return the sums by each of several groups: see `models.history.pnl`.
+
+    | row of `v_pnl`                                  | it is                            |
+    |-------------------------------------------------|----------------------------------|
+    | of today, or of lots in which something is new  | read, and reckoned, by itself    |
+    | of a day that is over, with nothing new         | added up where it is kept, by SQL |
+
+    Args:
+        database: the record.
+        chosen: the rows that count.
+        groups: what to add up by, each time.
+        method: how lots are closed.
+    """
+    wanted, is_average = [_names(by) for by in groups], _method(method) is LotMethod.AVERAGE
+    today = day_of(utcnow())
+    with one_look(database) as connection:
+        rows = _rows(connection, chosen(v_pnl).where(_is_apart(v_pnl, today)))
+        held: Callable[[], list[Row]] = partial(_held, connection)
+        if is_average:
+            averaged = _average(connection, rows, since_kept(connection), _is_apart(position_days, today))
+            held = partial(list, averaged)
+        _mark_unknown(rows, held)
+        kept = _kept(today, "realized_average" if is_average else "realized")
+        return [_added_up([*rows, *_rows(connection, _summed(chosen(kept), kept, by))], by) for by in wanted]
 
 
 def _rows(connection: Connection, query: QueryOf) -> list[Row]:
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
-def _summed(query: QueryOf, names: Sequence[str]) -> QueryOf:
-    """Let the database add up the days that are over; what is open stands at today's date, in rows of its own."""
-    c = v_pnl.c
-    parts = dict.fromkeys([*("day" if name in _PERIODS else name for name in names), "currency"])
-    by = [c[name] for name in parts]
-    is_over = c.day < day_of(utcnow())
-    whose = [case((is_over, None), else_=c[name]).label(f"{_OF_TODAY}{name}") for name in ("day", *BalanceKey._fields)]
-    inner = query.with_only_columns(*by, *whose, c.realized, c.unrealized, c.fees, c.fees_missing).order_by(None)
-    part = inner.subquery()
-    p, keys = part.c, [part.c[column.name] for column in (*by, *whose)]
-    sums = (
-        case((func.count(p.realized) == func.count(), func.sum(p.realized))).label("realized"),
-        func.sum(p.unrealized).label("unrealized"), func.sum(p.fees).label("fees"),
-        func.sum(p.fees_missing).label("fees_missing"),
-    )  # fmt: skip
-    return select(*keys, *sums).group_by(*keys)
+def _is_apart(table: Table, today: date) -> ColumnElement[bool]:
+    """Tell of a day whether its kept balance may not be all of it."""
+    c = table.c
+    whose = tuple_(c.source, c.broker, func.coalesce(c.strategy, ""), c.symbol)
+    return or_(c.day >= today, whose.in_(touched()))
 
 
-def _told(row: Row) -> Row:
-    """Return a row of today with whose it is, and one of days that are over without."""
-    found = {name: value for name, value in row.items() if not name.startswith(_OF_TODAY)}
-    if row[f"{_OF_TODAY}day"] is None:
-        return found
-    return found | {name.removeprefix(_OF_TODAY): value for name, value in row.items() if name.startswith(_OF_TODAY)}
+def _kept(today: date, realized: str) -> Subquery:
+    """Return the kept balances that are all there is of their days, with the columns of `v_pnl`."""
+    d = position_days.c
+    texts = (func.nullif(d[name], "").label(name) for name in ("account", "strategy"))
+    amounts = (d[realized].label("realized"), null().label("unrealized"), d.fees, d.fees_missing)
+    query = select(d.day, d.source, d.broker, *texts, d.symbol, d.currency, *amounts).where(
+        ~_is_apart(position_days, today)
+    )
+    return query.subquery(v_pnl.name)
 
 
-def _mark_unknown(connection: Connection, rows: Sequence[Row], method: LotMethod) -> None:
+def _summed(query: QueryOf, kept: Subquery, names: Sequence[str]) -> QueryOf:
+    """Let the database add up; a sum is null where one of its parts is not known."""
+    by = [kept.c[name] for name in dict.fromkeys([*("day" if n in _PERIODS else n for n in names), "currency"])]
+    realized = case((func.count(kept.c.realized) == func.count(), func.sum(kept.c.realized))).label("realized")
+    fees = (func.sum(kept.c[name]).label(name) for name in ("fees", "fees_missing"))
+    return query.with_only_columns(*by, realized, null().label("unrealized"), *fees).group_by(*by)
+
+
+def _mark_unknown(rows: Sequence[Row], held: Callable[[], Sequence[Row]]) -> None:
     """Tell what is open and has no known worth from what is not open: of both the view says null."""
     now = utcnow()
-    todays = (row for row in rows if row["unrealized"] is None and row.keys() >= {"day", "symbol"})
-    doubtful = [row for row in todays if row["day"] == day_of(now, row["symbol"])]
+    doubtful = [row for row in rows if row["unrealized"] is None and row["day"] == day_of(now, row["symbol"])]
     if doubtful:
-        held = _held(connection)
-        if method is LotMethod.AVERAGE:
-            held = _averaged(connection, held, since_kept(connection))
-        unknown = {_key(row) for row in held if row["unrealized"] is None}
+        unknown = {_key(row) for row in held() if row["unrealized"] is None}
         for row in doubtful:
             if _key(row) in unknown:
                 row["unrealized"] = UNKNOWN
@@ -103,18 +138,16 @@ def _mark_unknown(connection: Connection, rows: Sequence[Row], method: LotMethod
 
 def pnl_columns(by: Sequence[str] | str | None) -> Table:
     """Return the table whose columns `pnl` has."""
-    names = _names(by)
-    if names is None:
+    if by is None:
         return v_pnl
+    names = _names(by)
     kept = [v_pnl.c[name]._copy() if name in v_pnl.c else Column(name, String) for name in names]
     return Table(
         "pnl", MetaData(), *kept, *(v_pnl.c[name]._copy() for name in ("currency", *_AMOUNTS) if name not in names)
     )
 
 
-def _names(by: Sequence[str] | str | None) -> list[str] | None:
-    if by is None:
-        return None
+def _names(by: Sequence[str] | str) -> list[str]:
     names = list(dict.fromkeys([by] if isinstance(by, str) else by))
     for name in names:
         if name not in GROUPS:
@@ -152,23 +185,34 @@ def _in_order(sums: Mapping[tuple[object, ...], Row]) -> list[Row]:
     return [sums[place] for place in sorted(sums, key=lambda place: [str(part or "") for part in place])]
 
 
-def _average(connection: Connection, rows: Sequence[Row]) -> None:
-    """Put profit by the average in the place of that by first in, first out."""
-    found = since_kept(connection)
+def _average(connection: Connection, rows: Sequence[Row], found: Reckoning, those: ColumnElement[bool]) -> list[Row]:
+    """Put profit by the average in the place of that by first in, first out.
+
+    Args:
+        connection: to read by.
+        rows: of `v_pnl`, which change.
+        found: what executions came to since balances were kept.
+        those: says which kept days the rows are made of.
+
+    Returns:
+        What is held, with its cost by the average.
+    """
     first, last = (choice((row["day"] for row in rows), default=date.max) for choice in (min, max))
     d = position_days.c
-    kept = select(position_days).where(d.day >= first, d.day <= last)
+    kept = select(position_days).where(those, d.day >= first, d.day <= last)
     realized = {
         (key_of(row), row.day): known(row.realized_average)
         for row in connection.execute(kept)
         if ShortKey.of(key_of(row)) not in found.stale
     }
     realized |= {place: day.realized_average for place, day in found.days.items()}
-    positions = {_key(row): row for row in _averaged(connection, _held(connection), found)}
+    held = _averaged(connection, _held(connection), found)
+    positions = {_key(row): row for row in held}
     for row in rows:
         row["realized"] = money(realized.get((_key(row), row["day"]), _ZERO))
         if row["unrealized"] is not None:
             row["unrealized"] = positions[_key(row)]["unrealized"]
+    return held
 
 
 def _key(row: Row) -> BalanceKey:
@@ -184,7 +228,7 @@ def positions(
         if name not in BalanceKey._fields:
             raise ValueError(f"v_positions cannot be filtered by {name!r}")
     chosen = _method(method)
-    with database.read() as connection:
+    with one_look(database) as connection:
         if at is not None:
             if at > (now := utcnow()):
                 raise InvalidRequest(

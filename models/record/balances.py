@@ -11,7 +11,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, select, tuple_
+from sqlalchemy import ColumnElement, CompoundSelect, Connection, Row, Table, select, tuple_
 
 from models.record.balance_tables import (
     position_changes,
@@ -64,6 +64,13 @@ def since_kept(connection: Connection) -> Reckoning:
     for row in connection.execute(select(p.source, p.kept_id)).all():
         fresh += executions(connection, e.source == row.source, e.id > row.kept_id)
     return reckoned(connection, fresh, stale)
+
+
+def touched() -> CompoundSelect[Any]:
+    """Return the query of the short keys of which what is kept may not be all: something changed, or came since."""
+    c, e, p = position_changes.c, position_executions.c, position_progress.c
+    since = select(*(e[name] for name in ShortKey._fields)).where(e.source == p.source, e.id > p.kept_id)
+    return select(*(c[name] for name in ShortKey._fields)).union(since)
 
 
 def reckoned(

@@ -18,7 +18,7 @@ from models.errors import DatabaseUnavailable
 #: Pages of 4 kB that SQLite's log may grow by before a commit has to clear it away; workers do that beside the work.
 _WAL_PAGES = 10_000
 #: What each connection keeps of the file; a worker has several, and the system keeps the file too.
-_CACHE_KB = 1000
+CACHE_KB = 1000
 #: SQLite's names for a file that is none of its own, or is damaged.
 _GARBLED = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
 
@@ -38,7 +38,7 @@ def pin(driver: sqlite3.Connection, patience_s: float) -> None:
         "foreign_keys=ON",
         f"busy_timeout={patience_s * 1000}",
         f"wal_autocheckpoint={_WAL_PAGES}",
-        f"cache_size=-{_CACHE_KB}",
+        f"cache_size=-{CACHE_KB}",
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()

@@ -7,12 +7,15 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from sqlalchemy import insert
 
 from models.history import History
+from models.history.figures import Figures
 from models.record.database import Database
+from models.record.tables import attempts
 from tests.small_history import write_small_history
 from tests.unit.trades import MadeTrade, TradeLedger, later
-from tests.unit.words import Put, Run
+from tests.unit.words import NOW, Put, Run
 
 
 class Links(HTMLParser):
@@ -84,3 +87,18 @@ def test_every_figure_of_a_small_month_is_the_one_that_was_reckoned_by_hand(data
     assert cells(text, "What did not get through") == [
         ["alpaca", "refused", "40310000", "1", "insufficient buying power"]
     ]
+
+
+def test_an_order_that_a_second_broker_took_came_by_fallback(database: Database, put: Put) -> None:
+    put("o-1", status="filled", attempt={"outcome": "accepted"})
+    for id_, second in (("o-2", "alpaca"), ("o-3", "ibkr")):  # at another broker, and once more at the same
+        put(id_, status="filled", attempt_no=2, broker=second, attempt={"broker": "ibkr", "outcome": "refused"})
+        again = {"client_order_id": id_, "attempt_no": 2, "broker": second, "broker_client_order_id": f"{id_}~2"}
+        rest = {"outcome": "accepted", "worker": "w", "started_at": NOW, "lease_until": NOW, "checks": 0, "missing": 0}
+        with database.write() as connection:
+            connection.execute(insert(attempts).values(**again, **rest))
+    found = Figures(History(database), None, None).by_broker()
+    assert {row["broker"]: (row["orders"], row["came by fallback"]) for row in found} == {
+        "alpaca": (1, 1),
+        "ibkr": (2, 0),
+    }
