@@ -114,3 +114,17 @@ def test_a_trailing_order_has_no_limit_whatever_lmt_price_it_shows(gateway: TwsD
     order = an_order(order_type="trailing_stop", trail_percent="5", side="sell")
     report = place(broker, "t1", order)
     assert (report.limit_price, report.trail_percent) == (None, Decimal(5))
+
+
+# -- WHAT NO LISTING HAS ---
+def test_an_end_that_was_told_is_found_although_no_listing_has_the_order(
+    gateway: TwsDoors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """IB answers a cancel with Cancelled and 202; whether it then lists the order as completed is its affair."""
+    monkeypatch.setattr(tws_messages, "completed_order", lambda *_: b"")
+    order, broker = a_resting_order(), gateway.broker()
+    placed = place(broker, "ours", order)
+    broker.cancel_order(a_ref("ours", order, placed.broker_order_id))
+    eventually(lambda: (seen := found(broker, "ours", order)) and seen.status is BrokerStatus.CANCELED)
+    assert not isinstance(broker.find_order(a_ref("never-sent", order)), Ambiguous)
+    assert found(gateway.broker(client_id=3), "ours", order) is None  # one that was not told knows nothing

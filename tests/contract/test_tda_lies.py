@@ -234,6 +234,8 @@ def test_an_order_replaced_in_the_brokers_own_pages_names_its_successor(desk: An
     report = desk.settled(wanted, BrokerStatus.REPLACED, broker_order_id=placed.broker_order_id)
     (new,) = [one for one in orders(desk).values() if one.limit_price == Decimal("1.01")]
     assert report.replaced_by == new.broker_order_id
+    told = eventually(lambda: [one for one in desk.pushed(placed) if one.status is BrokerStatus.REPLACED])
+    assert [one.replaced_by for one in told] == [new.broker_order_id]
     assert new.replaces == placed.broker_order_id
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -190,6 +191,25 @@ def test_what_was_refused_and_filled_after_all_is_not_sent_elsewhere(at: Scenari
     at.world.ledgers[KEEPS].fill(at.kept(KEEPS)[0], at.row(id_)["quantity"])
     at.reconcile(KEEPS)
     assert (at.status(id_), at.tries(id_)) == ("filled", [(KEEPS, "accepted")])
+
+
+def test_the_rest_of_what_has_traded_and_is_refused_ends_with_its_cancel(at: Scenario) -> None:
+    """IB's Inactive may come alive again: its rest is canceled before anybody is told that it has ended."""
+    id_ = at.order(KEEPS, DEDUPES)
+    at.work(KEEPS, id_)
+    process, ledger, (kept,) = at.worker[KEEPS], at.world.ledgers[KEEPS], at.kept(KEEPS)
+    ledger.fill(kept, Decimal(4))
+    executions = [report for _, report in at.world.pushed if isinstance(report, FillReport)]
+    process.apply(executions)
+    dormant = replace(ledger.report(kept), status=BrokerStatus.REJECTED, dormant=True)
+    for _ in range(2):  # shown again and again, with what it had traded before
+        process.apply([dormant, *executions])
+        assert (at.status(id_), at.tries(id_)) == ("partially_filled", [(KEEPS, "unknown")])
+    assert at.kinds(id_).count("unknown") == 1
+    at.reconcile(KEEPS, rounds=2)
+    assert kept.status is BrokerStatus.CANCELED
+    assert (at.status(id_), at.row(id_)["filled_quantity"]) == ("canceled", 4)
+    assert at.at_brokers() == [KEEPS]
 
 
 def test_what_was_refused_and_cannot_be_canceled_stays_where_it_is(

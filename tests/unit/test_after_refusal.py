@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -36,6 +37,7 @@ def test_what_may_come_alive_again_is_not_dead_until_its_broker_says_that_it_end
         dormant=True,
     )  # fmt: skip
     assert after_refusal(dormant) == "wait"
+    assert after_refusal(replace(dormant, filled_quantity=Decimal(4))) == "wait"  # of what is left nobody knows
     assert after_cancel(dormant) == "wait"
 
 

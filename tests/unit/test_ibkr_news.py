@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import pytest
+
 from models.reports import BrokerStatus, CommissionReport, FillReport, OrderReport
 from tests.unit.ibkr_book import a_book, a_line, an_execution
 
@@ -46,6 +48,25 @@ def test_a_rejection_after_acceptance_needs_the_code_and_the_wire() -> None:
     report = told[-1]
     assert isinstance(report, OrderReport)
     assert (report.status, report.code, report.filled_quantity) == (BrokerStatus.REJECTED, "201", Decimal(0))
+
+
+@pytest.mark.parametrize(("shown", "pushed", "is_code_past"), [
+    ("Submitted", True, True),  # it traded after the code, so that was about something else
+    ("Submitted", False, False),  # of a listing it may be of any time
+    ("Inactive", True, False),  # the refusal may have overtaken what it had traded
+])  # fmt: skip
+def test_a_code_is_forgotten_when_an_order_that_the_wire_shows_alive_trades_after_it(
+    shown: str, pushed: bool, is_code_past: bool
+) -> None:
+    book, told = a_book()
+    book.on_order(a_line())
+    book.on_error(7, 201, "a change was refused")
+    if shown == "Inactive":
+        book.on_status(7, 1, 55, "Inactive", "", 0.0)
+    book.on_execution(an_execution(1, 40, 40), pushed=pushed)
+    book.on_status(7, 1, 55, "Inactive", "", 40.0)
+    told_last = [report.status for report in told if isinstance(report, OrderReport)][-1]
+    assert told_last is (BrokerStatus.PARTIALLY_FILLED if is_code_past else BrokerStatus.REJECTED)
 
 
 def test_what_ends_after_our_cancel_is_never_a_rejection() -> None:

@@ -66,16 +66,16 @@ def after_refusal(report: OrderReport) -> Literal["adopt", "refused", "wait"]:
 
     | the broker shows                  | filled | conclusion                                        |
     |-----------------------------------|--------|---------------------------------------------------|
-    | anything                          | some   | adopt it: it traded                               |
+    | rejected, but it may come alive   | any    | wait: only the broker's word of its end counts    |
+    | anything else                     | some   | adopt it: it traded                               |
     | rejected, canceled, expired       | none   | refused: it is dead, and the route may go on      |
-    | rejected, but it may come alive   | none   | wait: only the broker's word of its end counts    |
     | filled, or replaced by another    | none   | adopt it                                          |
     | working, or a state nobody knows  | none   | wait: it may still trade; it is canceled again    |
     """
-    if report.filled_quantity or report.fills:
-        return "adopt"
     if report.dormant:
         return "wait"
+    if report.filled_quantity or report.fills:
+        return "adopt"
     if report.status in (BrokerStatus.REJECTED, BrokerStatus.CANCELED, BrokerStatus.EXPIRED):
         return "refused"
     return "adopt" if report.status in DONE else "wait"

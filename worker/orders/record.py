@@ -54,6 +54,7 @@ from worker.orders.succession import (
     REFUSED_AGAIN,
     REPLACED_AFTER_ALL,
     doubts,
+    doubts_rest,
     give_up_again,
     is_doubted,
     lives_on,
@@ -236,6 +237,8 @@ class Recorder:
         if attempt["replaces"] is not None and attempt_no > entry.order["attempt_no"]:
             promote(entry, attempt_no)
         self._identify(entry, attempt_no, report)
+        if doubts_rest(entry, attempt_no, report, _words(report) or "rejected"):
+            return
         self._say_what_is_unclear(entry, attempt_no, report)
         lives = infer and lives_on(entry, report)
         if entry.was_replaced(attempt_no) and not lives:
@@ -367,13 +370,16 @@ class Recorder:
         """An execution proves the order: the attempt is accepted whatever we believed."""
         given_up = attempt_no != entry.order["attempt_no"] or entry.status is Status.QUEUED
         attempt = entry.attempts[attempt_no]
-        if attempt["outcome"] != Outcome.ACCEPTED:
+        doubted = is_doubted(attempt)  # what it had traded before says nothing of its rest
+        if attempt["outcome"] != Outcome.ACCEPTED and not doubted:
             _accept(entry, attempt_no)
         if report.broker_order_id and attempt["broker_order_id"] is None:
             entry.set_attempt(attempt_no, broker_order_id=report.broker_order_id)
             if attempt_no == entry.order["attempt_no"]:
                 entry.set(broker_order_id=report.broker_order_id)
         is_new = entry.fill(attempt_no, report)
+        if doubted and is_new:
+            _accept(entry, attempt_no)
         if given_up and not entry.was_replaced(attempt_no):
             if not entry.is_filled_on(attempt_no):
                 give_up_again(entry, attempt_no)  # what is left must not trade beside its successor

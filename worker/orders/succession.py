@@ -60,6 +60,12 @@ def doubts(entry: OrderRecord, attempt_no: int, told: str) -> bool:
     return True
 
 
+def doubts_rest(entry: OrderRecord, attempt_no: int, report: OrderReport, told: str) -> bool:
+    """The same of an order that has traded, where the rest of it may come alive again."""
+    may_revive = report.dormant and not entry.was_replaced(attempt_no) and not is_changing(entry)
+    return may_revive and doubts(entry, attempt_no, told)
+
+
 def may_stand_for(entry: OrderRecord, attempt_no: int) -> bool:
     """Tell whether an earlier send under the same id, which listings have missed, may be at the broker after all.
 

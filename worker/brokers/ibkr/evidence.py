@@ -66,6 +66,11 @@ class KnownOrder:
         told = self.code is not None and self.code[0] != CANCELED
         return told and (self.cancel_answered or not self.cancel_requested)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the wire has shown its end, after which nothing more comes; Inactive is none."""
+        return self.line.status in reports.ENDED | {"Filled"}
+
     def ask_for_end(self) -> None:
         """Note that a cancel has left."""
         self.cancel_requested, self.cancel_answered = True, False
@@ -73,8 +78,18 @@ class KnownOrder:
     def show(self, line: OrderLine) -> None:
         """Take in how the wire shows the order now: a code that spoke before of a life that goes on decides nothing."""
         self.line = line
-        if reports.is_alive(line.status, self.why_held):
+        if self.is_alive:
             self.code = None
+
+    def trade(self) -> None:
+        """Take in that it trades: the same, unless the wire has shown it dead; that may overtake what it traded."""
+        if self.is_alive:
+            self.code = None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the wire last showed it alive."""
+        return reports.is_alive(self.line.status, self.why_held)
 
 
 class OrderBook:
@@ -154,8 +169,11 @@ class OrderBook:
             known.show(replace(known.line, status=status))
             self._push(known)
 
-    def on_execution(self, execution: WireExecution) -> bool:
-        """Take in an execDetails; return whether it was new, or corrects a known execution."""
+    def on_execution(self, execution: WireExecution, pushed: bool = False) -> bool:
+        """Take in an execDetails; return whether it was new, or corrects a known execution.
+
+        `pushed`: it was told as it happened, so it shows the order alive now. One of a listing may be of any time.
+        """
         fill = execution.fill
         for pending in self._pending_of(execution.order_id, execution.client_id):
             pending.see_execution(fill.broker_client_order_id, execution.perm_id, self._clock())
@@ -170,6 +188,8 @@ class OrderBook:
         self._emit(self.fill(execution))
         known = self._orders.get(execution.perm_id)
         if known is not None:
+            if pushed and known_as is None:
+                known.trade()
             self._push(known)
         return True
 

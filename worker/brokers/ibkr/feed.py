@@ -169,7 +169,7 @@ class Feed:
         if number in self._reads:
             self._reads[number][1].append(execution)
         if self.accounts.is_mine(execution.account):
-            self._book.on_execution(execution)
+            self._book.on_execution(execution, pushed=number not in self._reads)
 
     def _on_exec_details_end(self, number: int) -> None:
         if number in self._reads and not (done := self._reads[number][0]).done():

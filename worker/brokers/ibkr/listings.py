@@ -72,7 +72,10 @@ def _candidates(
     completed: Sequence[OrderLine],
     executions: Sequence[WireExecution],
 ) -> list[OrderReport]:
-    """Return what may be the order: open ones, completed ones, executions, what was pushed; each order once."""
+    """Return what may be the order: open ones, completed ones, what was pushed, executions; each order once.
+
+    A listing may leave out what it was told to cancel; that IB said Cancelled, or Filled, stands all the same.
+    """
     found: dict[object, OrderReport] = {}
     for line in open_lines:
         if matches(ref, line.ref, line.perm_id):
@@ -80,6 +83,9 @@ def _candidates(
     for line in completed:  # read last, so it wins
         if matches(ref, line.ref, line.perm_id):
             found[line.perm_id] = completed_report(book, line)
+    for known in book.by_ref(ref.broker_client_order_id):
+        if known.has_ended and matches(ref, known.line.ref, known.line.perm_id):
+            found.setdefault(known.line.perm_id, book.report(known))
     for execution in executions:
         fill = execution.fill
         if execution.perm_id not in found and matches(ref, fill.broker_client_order_id, execution.perm_id):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import structlog
@@ -20,7 +20,7 @@ from models.troubles import trouble
 from worker.brokers.oddities import Oddities
 from worker.brokers.tda.likeness import Terms, could_be
 from worker.brokers.tda.reports import is_settled, order_report
-from worker.brokers.tda.shapes import flat, order_id
+from worker.brokers.tda.shapes import flat, order_id, successors
 from worker.brokers.values import Raw
 from worker.pacing.budget import Use, using
 
@@ -127,18 +127,20 @@ class OrderWatch:
                 self._forget(key)
 
     def _see(self, rows: Iterable[Raw], watched: dict[str, _Watched]) -> None:
-        for raw in flat(rows):
+        found = flat(rows)
+        heirs = successors(found)
+        for raw in found:
             key = order_id(raw)
             if key in watched:
-                self._look(key, watched[key], raw)
+                self._look(key, watched[key], raw, heirs.get(key))
 
-    def _look(self, key: str, watched: _Watched, raw: Raw) -> None:
+    def _look(self, key: str, watched: _Watched, raw: Raw, heir: str | None) -> None:
         """Tell what has changed of one order since the last look; another order under its id is forgotten."""
         if not could_be(raw, watched.wanted):
             self._log.error("watched_order_is_another", broker_order_id=key)
             self._forget(key)
             return
-        report = order_report(raw, self._odd)
+        report = replace(order_report(raw, self._odd), replaced_by=heir)
         prices = [fill.price for fill in report.fills]
         seen = (report.raw_status, report.status, report.filled_quantity, prices)
         if seen != watched.seen:
