@@ -76,20 +76,14 @@ class KnownOrder:
         self.cancel_requested, self.cancel_answered = True, False
 
     def show(self, line: OrderLine) -> None:
-        """Take in how the wire shows the order now: a code that spoke before of a life that goes on decides nothing."""
+        """Take in how the wire shows the order now."""
         self.line = line
-        if self.is_alive:
-            self.code = None
+        self.hear_of_life()
 
-    def trade(self) -> None:
-        """Take in that it trades: the same, unless the wire has shown it dead; that may overtake what it traded."""
-        if self.is_alive:
+    def hear_of_life(self) -> None:
+        """Let a code that spoke before of a life that goes on decide nothing, unless the wire has shown it dead."""
+        if reports.is_alive(self.line.status, self.why_held):
             self.code = None
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether the wire last showed it alive."""
-        return reports.is_alive(self.line.status, self.why_held)
 
 
 class OrderBook:
@@ -189,7 +183,7 @@ class OrderBook:
         known = self._orders.get(execution.perm_id)
         if known is not None:
             if pushed and known_as is None:
-                known.trade()
+                known.hear_of_life()
             self._push(known)
         return True
 
