@@ -85,9 +85,8 @@ class Figures:
         ms = cast(v_latency.c.fill_ms, Float)
         query = self._query(v_latency).with_only_columns(v_latency.c.broker, ms)
         found: dict[str, array[float]] = {}
-        with one_look(
-            self._history.database
-        ) as connection:  # a condition on the time would have SQLite look for the executions twice
+        with one_look(self._history.database) as connection:
+            # A condition on the time would have SQLite look for the executions twice.
             for broker, took in connection.execute(query.execution_options(yield_per=_AT_ONCE)):
                 if took is not None:
                     found.setdefault(broker or "", array("d")).append(took)
@@ -100,23 +99,22 @@ class Figures:
         query = self._query(v_tca).with_only_columns(
             v_tca.c.broker, v_tca.c.currency, *(cast(column, Float) for column in columns)
         )
-        costs: dict[tuple[str, str, str], array[float]] = {}
-        points: dict[tuple[str, str, str], array[float]] = {}
+        found: dict[tuple[str, str], list[array[float]]] = {}
         with one_look(self._history.database) as connection:  # one pass: what is dear is to find an execution's order
             for broker, currency, *told in connection.execute(query.execution_options(yield_per=_AT_ONCE)):
-                for place, name in enumerate(against):
-                    cost, bps = told[2 * place : 2 * place + 2]
-                    if cost is not None:
-                        costs.setdefault((name, broker, currency or ""), array("d")).append(cost)
-                    if bps is not None:
-                        points.setdefault((name, broker, currency or ""), array("d")).append(bps)
+                whose = broker, currency or ""
+                if whose not in found:
+                    found[whose] = [array("d") for _ in columns]
+                for values, value in zip(found[whose], told, strict=True):
+                    if value is not None:
+                        values.append(value)
         return [
             {
-                "against": key[0], "broker": key[1], "currency": key[2] or None, "executions": len(costs[key]),
-                "cost": round(Decimal(fsum(costs[key])), 9),
-                "median bps": round(median(points[key]), 2) if key in points else None,
+                "against": name, "broker": whose[0], "currency": whose[1] or None, "executions": len(costs),
+                "cost": round(Decimal(fsum(costs)), 9), "median bps": round(median(points), 2) if points else None,
             }
-            for key in sorted(costs, key=lambda key: (against.index(key[0]), key[1:]))
+            for place, name in enumerate(against) for whose in sorted(found)
+            for costs, points in [found[whose][2 * place : 2 * place + 2]] if costs
         ]  # fmt: skip
 
     def refused(self, most: int) -> tuple[list[Row], int]:

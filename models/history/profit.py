@@ -92,7 +92,16 @@ def sums(database: Database, chosen: Chosen, groups: Sequence[Sequence[str] | st
             held = partial(list, averaged)
         _mark_unknown(rows, held)
         kept = _kept(today, "realized_average" if is_average else "realized")
-        return [_added_up([*rows, *_rows(connection, _summed(chosen(kept), kept, by))], by) for by in wanted]
+        shared = _shared(wanted)
+        added = {by: _rows(connection, _summed(chosen(kept), kept, by)) for by in set(shared)}
+    return [_added_up([*rows, *added[asked]], by) for by, asked in zip(wanted, shared, strict=True)]
+
+
+def _shared(wanted: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
+    """Return by what the database adds up for each group: those without days are few rows, and are parts of one sum."""
+    dated = [any(name == "day" or name in _PERIODS for name in by) for by in wanted]
+    others = dict.fromkeys(name for by, is_dated in zip(wanted, dated, strict=True) if not is_dated for name in by)
+    return [tuple(by) if is_dated else tuple(others) for by, is_dated in zip(wanted, dated, strict=True)]
 
 
 def _rows(connection: Connection, query: QueryOf) -> list[Row]:

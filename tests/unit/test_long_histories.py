@@ -67,6 +67,16 @@ def test_what_is_added_up_where_it_is_kept_is_what_its_rows_come_to(
             assert sum(row["fees_missing"] for row in added) == sum(row["fees_missing"] for row in rows)
 
 
+def test_groups_without_days_are_added_up_from_one_sum(ledger: TradeLedger) -> None:
+    trade_on(ledger, range(3))
+    asked = []
+    for groups in (["strategy"], ["strategy", "symbol", ["broker", "account"]], ["day", "strategy", "symbol"]):
+        with traced(ledger.database) as statements:
+            History(ledger.database).pnl_by(groups, method="fifo")
+        asked.append(len([one for one in statements if one.startswith("SELECT")]))
+    assert asked == [asked[0], asked[0], asked[0] + 1]
+
+
 def test_a_look_leaves_a_connection_as_it_was(ledger: TradeLedger) -> None:
     def kept() -> int:
         with ledger.database.read() as connection:
