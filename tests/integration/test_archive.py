@@ -217,6 +217,17 @@ def test_an_archived_order_is_still_in_its_account(database: Database, tmp_path:
     assert {int(str(row["client_order_id"])[2:]): row["account"] for row in in_files} == accounts
 
 
+def test_duckdb_reads_the_files_as_the_page_says(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    duckdb = pytest.importorskip("duckdb", reason="it is in requirements/dev.lock")
+    run(database, tmp_path / "archives")
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "history.md").read_text()
+    (recipe,) = re.findall(r"^```duckdb\n([^`]*archives[^`]*)^```", page, re.MULTILINE)
+    assert duckdb.sql(recipe).fetchall() == [("KO", "", 5, 50), ("KO", "ira", 5, 50)]
+
+
 def test_what_a_broker_lists_again_is_no_order_of_somebody_elses(database: Database, tmp_path: Path) -> None:
     run(database, tmp_path)
     old = {"quantity": D(10), "price": D(11), "filled_at": OLD, "symbol": "KO", "side": Side.BUY}

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import re
+import shlex
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ import pytest
 from models.record.database import Database, upgrade
 from tests.questions_page import DOCS, pages
 from tests.small_history import write_small_history
+from tests.unit.words import Run
 
 _TEXT = (DOCS / "history.md").read_text()
 
@@ -78,3 +83,42 @@ def test_every_recipe_of_python_runs(small: Database, tmp_path: Path) -> None:
     assert len(ran) >= 3
     assert (tmp_path / "fills.parquet").is_file()
     assert next(names["by_strategy"] for names in ran if "by_strategy" in names)["mom", "AAPL"] == 4592.0
+
+
+@pytest.fixture
+def exported(small: Database, corro: Run, tmp_path: Path) -> Path:
+    """A folder with the files that the page's commands write."""
+    for line in "".join(blocks("sh")).splitlines():
+        code, _, said = corro(*shlex.split(line)[1:])
+        assert code == 0, said
+    return tmp_path
+
+
+def test_excel_can_read_what_the_page_exports(exported: Path) -> None:
+    """By what its import takes for numbers and times: a point, no other separator, ISO 8601."""
+    with (exported / "fills.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6
+    for row in rows:
+        assert re.fullmatch(r"\d+(\.\d+)?", row["quantity"])
+        assert re.fullmatch(r"\d+(\.\d+)?", row["price"])
+        assert datetime.fromisoformat(row["filled_at"]).tzinfo == UTC
+        assert not row["execution_id"].startswith(("=", "+", "-", "@"))
+    assert sum(Decimal(row["commission"] or 0) for row in rows) == Decimal("3.52")
+
+
+def test_every_recipe_of_duckdb_runs(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    duckdb = pytest.importorskip("duckdb", reason="it is in requirements/dev.lock")
+    monkeypatch.chdir(exported)
+    recipes = [one for block in blocks("duckdb") for one in block.split(";\n") if one.strip() and "archives" not in one]
+    answers = [duckdb.sql(one).fetchall() for one in recipes]  # the others: tests/integration/test_archive.py
+    assert answers == [
+        [
+            ("dip", "CAD", Decimal(0), Decimal("1.5")), ("dip", "USD", Decimal(40), Decimal(2)),
+            ("mom", "USD", Decimal(-10), Decimal("0.02")),
+        ],
+        [
+            ("alpaca", "AAPL", 2, Decimal(20)), ("alpaca", "KO", 1, Decimal(50)), ("ibkr", "KO", 2, Decimal(140)),
+            ("ibkr", "SHOP@TSE", 1, Decimal(20)),
+        ],
+    ]  # fmt: skip
