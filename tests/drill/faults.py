@@ -211,13 +211,19 @@ _DEAD = r"ibkr: its worker is dead, heard \d+ s ago"
 _DISCONNECTED = "CorroBrokerDisconnected", "/fleet", NewsKind.BROKER_DISCONNECTED
 _SILENT = "CorroWorkerSilent", "/fleet", NewsKind.WORKER_SILENT
 _QUEUE = (
-    r"the queue does not answer \(",
+    "the queue (does not answer|refuses writes): ",
     "CorroQueueDown",
     "/fleet",
     NewsKind.QUEUE_DOWN,
     "Redis dead, frozen or refusing",
 )
-_UNWRITABLE = "the record takes no write", "CorroWorkerSilent", "/fleet", None, "disk full, database only reads"
+_UNWRITABLE = (
+    "the record takes no write",
+    "CorroWorkerSilent",
+    "/fleet",
+    NewsKind.DATABASE_DOWN,
+    "disk full, database only reads",
+)
 
 DRILLS = (
     Drill("gateway down, login lost", _door("ibkr", "down"), "ibkr: disconnected", *_DISCONNECTED),
@@ -248,7 +254,7 @@ DRILLS = (
     Drill("position locked", _locked, "1 symbol locked", "CorroPositionLocked", "/attention", NewsKind.LOCKED),
     Drill("message set aside", _garbage, "1 message set aside", "CorroDeadLetter", "/attention",
           NewsKind.DEAD_LETTER),
-    Drill("limit nearly used", _resting, "max_open_orders", "CorroLimitNearlyUsed", "/risk",
+    Drill("limit nearly used", _resting, "max open orders", "CorroLimitNearlyUsed", "/risk",
           tables={"risk": {"currency": "USD", "max_open_orders": 1}}),
     Drill("events held back", _events_held, r"events are held back for \d+ s by", "CorroEventsHeld"),
 )  # fmt: skip
