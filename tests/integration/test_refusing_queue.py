@@ -349,6 +349,7 @@ def test_a_queue_that_refuses_writes_is_told_by_the_page_and_to_people(real: Pat
         assert told.startswith(said)
         # that this user may not write says nothing of the others: the page may have an account that only reads
         assert (look.up, look.words.startswith(said)) == ((True, False) if name == "noperm" else (False, True))
+        assert ".;" not in look.words
         proxy.rule = lambda _: None
         assert looker.look().up
     finally:

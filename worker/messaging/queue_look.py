@@ -37,7 +37,7 @@ class QueueLook:
     @property
     def words(self) -> str:
         """What an operator is told of a queue that is not up; empty of another one."""
-        return f"{self.trouble}; orders go on from the database" if self.trouble else ""
+        return f"{self.trouble.rstrip('.')}; orders go on from the database" if self.trouble else ""
 
 
 class QueueLooker:
