@@ -236,7 +236,7 @@ DRILLS = (
     Drill("Redis frozen", _queue_frozen, *_QUEUE),
     Drill("Redis refusing", _queue_refuses, *_QUEUE),
     Drill("database down", _database_down, "Database unavailable", "CorroDatabaseDown", "/", NewsKind.DATABASE_DOWN),
-    Drill("file of SQLite removed", _file_removed, "Database unavailable", "CorroWorkerSilent", "/",
+    Drill("file of SQLite removed", _file_removed, "Database unavailable", "CorroDatabaseDown", "/",
           row="SQLite's file removed or replaced while in use", on_sqlite=True),
     Drill("database only reads", _reads_only, *_UNWRITABLE),
     Drill("disk full", _disk_full, *_UNWRITABLE),
