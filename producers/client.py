@@ -20,7 +20,8 @@ from models.errors import NotFound
 from models.messages import OrderRequest, batches, plain
 from models.record.batch import Effects, OrderBatch, change_one
 from models.record.database import Connection
-from models.record.holders import Holders, decide_closings, holders
+from models.record.executions import Holders
+from models.record.holders import decide_closings, holders
 from models.record.intake import Intake, body_of
 from models.record.left_wishes import leave_wish, may_change_orders
 from models.record.order import OrderRecord, cancel

@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from decimal import Decimal
 
-from sqlalchemy import ColumnElement, FromClause, Subquery, select, union_all
+from sqlalchemy import ColumnElement, Connection, FromClause, Subquery, func, select, union_all
 
 from models.record.archive_tables import archived_fills
 from models.record.tables import SIDE_OF_FILL, fills, orders
+from models.vocabulary import Side, signed
+
+#: (strategy, symbol) -> shares, negative when short; a strategy may be None, as orders may name none.
+Holders = dict[tuple[str | None, str], Decimal]
+#: Makes a condition for `fills` and for `archived_fills`.
+Which = Callable[[FromClause], ColumnElement[bool]]
+_ZERO = Decimal(0)
+#: Decimals of a quantity at most; and digits for which the sum of a database that adds up floats is good.
+_PLACES, _DIGITS = 9, 13
 
 
-def all_executions(where: Callable[[FromClause], ColumnElement[bool]]) -> Subquery:
-    """Return strategy, symbol, side and quantity of every execution for which a condition holds.
+def held_by(connection: Connection, where: Which) -> Holders:
+    """Return what strategies hold of symbols by the executions for which a condition holds; nothing that is flat.
 
-    Args:
-        where: makes the condition for `fills` and for `archived_fills`.
+    The database adds up, each side by itself: what is left of two large sums is as exact as they are.
     """
+    every = _executions(where).c
+    query = select(every.strategy, every.symbol, every.side, func.sum(every.quantity))
+    sums: dict[tuple[str | None, str], list[Decimal]] = {}
+    for strategy, symbol, side, quantity in connection.execute(
+        query.group_by(every.strategy, every.symbol, every.side)
+    ):
+        sums.setdefault((strategy, symbol), []).append(signed(Side(side)) * quantity)
+    found = {whose: round(sum(parts, _ZERO), _places(parts)) for whose, parts in sums.items()}
+    return {whose: held for whose, held in found.items() if held}
+
+
+def _places(sums: Iterable[Decimal]) -> int:
+    return min(_PLACES, _DIGITS - 1 - max(one.adjusted() for one in sums))
+
+
+def _executions(where: Which) -> Subquery:
+    """Return strategy, symbol, side and quantity of every execution for which a condition holds."""
     f, a = fills.c, archived_fills.c
     own = select(f.strategy, f.symbol, SIDE_OF_FILL.label("side"), f.quantity)
     own = own.join_from(fills, orders, f.client_order_id == orders.c.client_order_id).where(where(fills))

@@ -13,13 +13,11 @@ from decimal import Decimal
 from sqlalchemy import Connection, and_, select, true
 
 from models.record.destinations import is_at
-from models.record.executions import all_executions
+from models.record.executions import Holders, held_by
 from models.record.tables import position_snapshots
-from models.vocabulary import Side, signed
+from models.vocabulary import Side
 
 _ZERO = Decimal(0)
-#: (strategy, symbol) -> shares, negative when short; a strategy may be None, as orders may name none.
-Holders = dict[tuple[str | None, str], Decimal]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +34,10 @@ class Closing:
 
 def holders(connection: Connection, broker: str, symbol: str | None = None) -> Holders:
     """Return what each strategy holds at a broker, or in one of its accounts (`ibkr:ira`), by all its fills there."""
-    every = all_executions(
-        lambda table: and_(is_at(table, broker), true() if symbol is None else table.c.symbol == symbol)
+    return held_by(
+        connection,
+        lambda table: and_(is_at(table, broker), true() if symbol is None else table.c.symbol == symbol),
     )
-    found: Holders = {}
-    for strategy, of, side, quantity in connection.execute(select(every)):
-        found[strategy, of] = found.get((strategy, of), _ZERO) + signed(Side(side)) * quantity
-    return {key: round(held, 9) for key, held in found.items() if round(held, 9)}
 
 
 def positions_shown(connection: Connection, broker: str) -> dict[str, Decimal]:

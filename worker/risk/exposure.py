@@ -15,7 +15,7 @@ from decimal import Decimal
 from sqlalchemy import ColumnElement, Connection, and_, case, false, func, literal, or_, select, true, union_all
 
 from models.destinations import broker_of, split
-from models.record.executions import all_executions
+from models.record.executions import held_by
 from models.record.groups import IS_MERE_EXIT
 from models.record.tables import attempts, order_events, orders, risk_tallies
 from models.risk.facts import Intended, Usage, Used
@@ -219,13 +219,13 @@ class Exposure:
             self._read_strategies(scopes, strategies)
 
     def _read_strategies(self, scopes: set[_Scope], strategies: set[str]) -> None:
-        every = all_executions(lambda table: table.c.strategy.in_(strategies) & table.c.symbol.in_(self.symbols)).c
-        query = select(every.strategy, every.symbol, every.side, func.sum(every.quantity))
-        query = query.group_by(every.strategy, every.symbol, every.side)
-        for strategy, symbol, side, quantity in self.connection.execute(query):
-            for scope in (("strategy", strategy), ("strategy+symbol", f"{strategy}:{symbol}")):
+        held = held_by(
+            self.connection, lambda table: table.c.strategy.in_(strategies) & table.c.symbol.in_(self.symbols)
+        )
+        for (strategy, symbol), units in held.items():
+            for scope in (("strategy", str(strategy)), ("strategy+symbol", f"{strategy}:{symbol}")):
                 if scope in scopes:
-                    self._hold(scope, symbol, signed(Side(side)) * _exactly(quantity))
+                    self._hold(scope, symbol, units)
 
     def _hold(self, scope: _Scope, symbol: str, units: Decimal) -> None:
         self._positions.setdefault((scope, symbol), _Position()).held += units
