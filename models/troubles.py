@@ -45,7 +45,8 @@ def trouble(error: object) -> str:
         return _tidy(str(error))
     chain = list(_chain(error))
     words = next(filter(None, map(_said, reversed(chain))), "")
-    words = ": ".join(filter(None, (_over(error), words))) if words else _own_words(error)
+    over = _over(error)
+    words = (over if over.endswith(words) else ": ".join(filter(None, (over, words)))) if words else _own_words(error)
     place = next(filter(None, map(_place, chain)), "")
     return _tidy(words if not place or place in words else f"{place}: {words}")
 
@@ -154,6 +155,7 @@ def _over(error: BaseException) -> str:
     text, cause = str(error), error.__cause__
     if cause is None or _said(error) or any(isinstance(one, BaseException) for one in error.args):
         return ""
+    text = text.removesuffix(str(cause)).rstrip(": ")  # told in its own words
     copied = text in str(cause) or any(picture.search(text) for picture in (_PICTURES, _CALL_FAILED, _CONNECTING))
     return "" if copied else text
 

@@ -125,6 +125,11 @@ def test_an_error_of_a_library_is_told_in_words(call: Callable[[], object], word
         (ValueError("order 4711"), KeyError("permId"), "order 4711: permId is missing"),
         (ValueError("[Errno 104] reset"), ConnectionResetError(104, "reset"), "connection reset by the other side"),
         (RuntimeError(), KeyError("permId"), "permId is missing"),
+        (ValueError("order 4711: permId is missing"), KeyError("permId"), "order 4711: permId is missing"),
+        (ValueError("order 4711: 'permId'"), KeyError("permId"), "order 4711: permId is missing"),
+        (ValueError("page 3: no reply"), ValueError("no reply"), "page 3: no reply"),
+        (ValueError("the row: [Errno 104] reset"), ConnectionResetError(104, "reset"),
+         "the row: connection reset by the other side"),
     ],
 )  # fmt: skip
 def test_words_of_an_error_stand_before_those_of_the_one_that_it_was_raised_from(
