@@ -171,7 +171,9 @@ def test_health_says_what_keeps_brokers_from_taking_orders(site: Site) -> None:
     told = site.json("/healthz")
     assert (told["ok"], told["database"], told["queue"]) == (False, True, False)
     assert [trouble.partition(":")[0] for trouble in told["troubles"]] == ["ibkr", "alpaca", "tda"]
-    assert any(remark.startswith("the queue does not answer") for remark in told["remarks"])
+    (remark,) = (remark for remark in told["remarks"] if "queue" in remark)
+    assert remark.startswith("the queue does not answer: ")
+    assert (remark.count("the queue"), remark.count("; orders go on from the database")) == (1, 1)
 
 
 def test_health_is_503_only_where_the_record_cannot_be_read(site: Site, bare: Path) -> None:
