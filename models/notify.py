@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
+from models.encoding import fitted
 from models.environment import as_list
 
 
@@ -77,6 +78,10 @@ OF_EVENTS: dict[str, NewsKind] = {
 }
 
 
+#: Characters that the record keeps of what a concern is about.
+LONGEST_SUBJECT = 200
+
+
 @dataclass(frozen=True, slots=True)
 class Concern:
     """Something that a person should know of.
@@ -96,7 +101,7 @@ class Concern:
     @property
     def key(self) -> tuple[str, str]:
         """What makes it the same as before."""
-        return str(self.kind), self.subject[:200]
+        return str(self.kind), fitted(self.subject, LONGEST_SUBJECT)
 
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")

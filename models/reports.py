@@ -47,10 +47,10 @@ DONE = frozenset(
 )
 
 
-#: Characters that the record keeps of an id; the same in every table.
+#: Characters that the record keeps of an id, or of whatever a broker calls an instrument; the same in every table.
 LONGEST_IDS = {
     "execution_id": 128, "broker_client_order_id": 128, "part_of": 128,
-    "broker_order_id": 64, "replaces": 64, "replaced_by": 64,
+    "broker_order_id": 64, "replaces": 64, "replaced_by": 64, "symbol": 64,
 }  # fmt: skip
 
 
@@ -262,7 +262,7 @@ class AccountReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PositionReport:
+class PositionReport(_Identified):
     """One holding; quantity is negative for a short position."""
 
     symbol: str
@@ -276,7 +276,7 @@ class PositionReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CashEventReport:
+class CashEventReport(_Identified):
     """Something that an account was paid, charged or given besides its trades."""
 
     #: The broker's id of it; unique per broker.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, BigInteger, Column, Integer, String, Table
 
+from models.notify import LONGEST_SUBJECT
 from models.record.columns import Name, UtcTime, Words, metadata
 
 #: What a person should know of, until it is over and that was said.
@@ -12,7 +13,7 @@ incidents = Table(
     metadata,
     Column("kind", String(32), primary_key=True),
     #: An order, a worker, a symbol at a broker ...
-    Column("subject", Name(200), primary_key=True),
+    Column("subject", Name(LONGEST_SUBJECT), primary_key=True),
     Column("since", UtcTime, nullable=False),
     Column("words", Words(), nullable=False),
     #: When it was put into a message; null until then.

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, select, update
 
+from models.encoding import fitted
 from models.errors import NotFound
 from models.record.database import Database
 from models.record.tables import (
@@ -20,6 +21,7 @@ from models.record.tables import (
     position_ledgers,
     position_snapshots,
 )
+from models.reports import LONGEST_IDS
 from models.settings import Settings
 from models.vocabulary import Side
 from tests.unit.position_desk import BROKER, PositionDesk
@@ -66,6 +68,17 @@ def test_a_difference_locks_after_three_readings_and_ends_when_it_is_explained(d
     desk.read()
     assert desk.locks() == {}
     assert desk.journal() == [("KO", "locked"), ("KO", "explained")]
+
+
+def test_a_name_longer_than_its_column_is_one_symbol_and_costs_no_reading(desk: PositionDesk) -> None:
+    longs = ["K" * 90, "K" * 91]
+    desk.read(KO=40, **dict.fromkeys(longs, 3))
+    desk.read(5, KO=40, **dict.fromkeys(longs, 9))
+    kept = [fitted(name, LONGEST_IDS["symbol"]) for name in longs]
+    assert desk.locks() == dict.fromkeys(kept, (3, 9))
+    assert desk.snapshot() == {"KO": 40, **dict.fromkeys(kept, 9)}
+    desk.read(**dict.fromkeys(longs, 3))
+    assert desk.locks() == {}
 
 
 def test_a_position_that_is_gone_locks_too(desk: PositionDesk) -> None:
