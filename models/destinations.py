@@ -40,6 +40,11 @@ def split(destination: str) -> tuple[str, str | None]:
     return broker, account or None
 
 
+def names_account(destination: str) -> bool:
+    """Tell whether a destination names a broker and one of its accounts."""
+    return all(part.strip() for part in destination.partition(BETWEEN))
+
+
 def broker_of(destination: str) -> str:
     """Return the broker of a destination: whose queue and whose worker an order goes through."""
     return destination.partition(BETWEEN)[0]

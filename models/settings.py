@@ -26,7 +26,7 @@ from pydantic_settings import (
 
 from models.broker_settings import SECRET as _SECRET
 from models.broker_settings import BrokerSettings as BrokerSettings
-from models.destinations import BETWEEN, LONGEST, broker_of, joined, split
+from models.destinations import LONGEST, broker_of, joined, names_account, split
 from models.environment import Environment, as_list
 from models.errors import ConfigurationError
 from models.explaining import explain
@@ -271,7 +271,7 @@ class Settings(BaseSettings):
 
     def must_know(self, place: str) -> None:
         """Raise ConfigurationError where a place, `alpaca` or `ibkr:ira`, is no broker and no account of one."""
-        (self.destination if all(place.partition(BETWEEN)) else self.broker)(place)
+        (self.destination if names_account(place) else self.broker)(place)
 
     @property
     def brokers_in_order(self) -> tuple[str, ...]:

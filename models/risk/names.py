@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from models.decimals import MAX_DECIMALS, MAX_DIGITS, exact
+from models.destinations import names_account
 from models.encoding import plain
 from models.errors import InvalidRequest
 from models.explaining import explain
@@ -157,7 +158,7 @@ class RiskSettings(ScopedLimits):
     @classmethod
     def _accounts_name_their_broker(cls, value: dict[str, ScopedLimits]) -> dict[str, ScopedLimits]:
         for name in value:
-            if not all(name.partition(":")):
+            if not names_account(name):
                 raise ValueError(f'must be named by broker and account, such as [risk.account."ibkr:ira"], had {name}')
         return value
 
@@ -203,9 +204,20 @@ class Limit:
         return self.value
 
     @property
+    def allows(self) -> str:
+        """Its name and value."""
+        return f"{self.name} {value_text(self.value)}"
+
+    @property
     def words(self) -> str:
         """The limit for a person: name, value and scope."""
-        return f"{self.name} {value_text(self.value)} of {scope_words(self.scope_kind, self.scope)}"
+        return f"{self.allows} of {scope_words(self.scope_kind, self.scope)}"
+
+
+def limit_told(limit: Limit, *, with_scope: bool = True) -> str:
+    """Say what a limit allows, where, and until when, as people and the journal are told of it."""
+    until = f" until {limit.until:%Y-%m-%d %H:%M:%S} UTC" if limit.until else ""
+    return f"{limit.words if with_scope else limit.allows}{until}"
 
 
 def scope_words(scope_kind: str, scope: str) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from models.destinations import BETWEEN, broker_of, joined, split
+from models.destinations import BETWEEN, broker_of, joined, names_account, split
 from models.errors import InvalidOrder, InvalidRequest, NotFound, OutputLost
 from producers.cli import show
 
@@ -273,6 +273,8 @@ def placed(broker: str | None, account: str | None) -> dict[str, str | None]:
         return {"broker": broker, "account": None}
     from models.settings import load_settings
 
+    if BETWEEN in account and not names_account(account):
+        raise InvalidRequest(f"--account: must be an account, or BROKER:ACCOUNT, was {account!r}")
     at, name = split(account) if BETWEEN in account else (broker, account)
     if broker not in (None, at):
         raise InvalidRequest(f"--account: {account} is not at {broker}")

@@ -151,10 +151,12 @@ def test_lists_are_filtered_by_account(
         (None, "joint", "no joint; there are ibkr:ira, ibkr:main"),
         ("alpaca", "ira", "no alpaca:ira; there are"),
         ("alpaca", "ibkr:ira", "ibkr:ira is not at alpaca"),
+        (None, "ibkr:", "must be an account, or BROKER:ACCOUNT"),
+        ("ibkr:", None, "must be an account, or BROKER:ACCOUNT"),
     ],
 )
 def test_an_account_that_there_is_not_is_told_with_those_there_are(
-    configured: None, broker: str | None, account: str, words: str
+    configured: None, broker: str | None, account: str | None, words: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=words):
         placed(broker, account)

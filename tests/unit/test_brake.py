@@ -117,6 +117,7 @@ def test_a_kind_of_scope_that_a_later_version_adds_stops_rather_more_than_less()
     "names",
     [
         {"symbol": " "}, {"strategy": "a\nb"}, {"account": "ira"}, {"account": "ibkr:ira", "broker": "ibkr"},
+        {"account": "ibkr:"}, {"account": "ibkr: "}, {"account": ":ira"},
         {"broker": "ibkr", "strategy": "dip", "symbol": "KO"}, {"strategy": "d" * 129},
     ],
 )  # fmt: skip

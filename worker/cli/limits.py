@@ -42,7 +42,7 @@ def set_limit(
 ) -> None:
     """Set a limit, of all orders or of a scope, in place of the one there is; it holds for the next order."""
     from models.clock import utcnow
-    from models.risk.names import LOCAL, Limit, read_value
+    from models.risk.names import LOCAL, Limit, limit_told, read_value
     from worker.risk.asked import limit_until
     from worker.risk.changes import set_limit as put
 
@@ -52,7 +52,7 @@ def set_limit(
             settings.must_know(scope)
         limit = Limit(kind, scope, name, read_value(name, value), limit_until(until, utcnow(), "--"), by.strip())
         taken = put(database, settings.risk, limit, reason=reason)
-    show.say(f"limit: {limit.words}" + (f" until {limit.until:%Y-%m-%d %H:%M:%S} UTC" if limit.until else ""))
+    show.say(f"limit: {limit_told(limit)}")
     if taken:
         show.note(f"{taken} orders that were sent before count from now on")
 
@@ -68,7 +68,7 @@ def clear_limit(
     key: Key = None,
 ) -> None:
     """End a limit that somebody has set; one of the settings is in force again."""
-    from models.risk.names import from_settings, value_text
+    from models.risk.names import from_settings
     from worker.risk.changes import clear_limit as take
 
     kind, scope = _scope(broker, account, strategy, symbol, key)
@@ -77,13 +77,14 @@ def clear_limit(
         seed = from_settings(settings.risk).get((kind, scope, name))
     show.say(f"ended: {ended.words}")
     if seed:
-        show.note(f"in force again, by the settings: {name} {value_text(seed.value)}")
+        show.note(f"in force again, by the settings: {seed.allows}")
 
 
 def _scope(
     broker: str | None, account: str | None, strategy: str | None, symbol: str | None, key: str | None
 ) -> tuple[str, str]:
-    from worker.risk.asked import SCOPE_KINDS, limit_scope
+    from worker.control.scopes import KINDS
+    from worker.risk.asked import limit_scope
 
-    named = dict(zip(SCOPE_KINDS, (broker, account, strategy, symbol, key), strict=True))
+    named = dict(zip(KINDS, (broker, account, strategy, symbol, key), strict=True))
     return limit_scope(named, mark="--")

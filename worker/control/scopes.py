@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from models.destinations import broker_of
+from models.destinations import broker_of, names_account
 from models.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Scope:
             if ":" in name and kind in ("broker", "symbol", "key"):
                 raise InvalidRequest(f"--{kind}: has no colon, was {name!r:.200}")
         given = {kind: name.strip() for kind, name in given.items()}
-        if "account" in given and (":" not in given["account"] or "broker" in given):
+        if "account" in given and (not names_account(given["account"]) or "broker" in given):
             raise InvalidRequest(f"--account: must be BROKER:ACCOUNT, and no --broker beside it: {given['account']!r}")
         if len(given) > 2:
             raise InvalidRequest(f"a scope has one or two of {', '.join(KINDS)}, not {', '.join(given)}")

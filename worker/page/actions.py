@@ -35,7 +35,7 @@ from models.explaining import shown
 from models.record.batch import change_one
 from models.record.controls import NOUNS, KillRow
 from models.record.order import cancel
-from models.risk.names import LOCAL, Limit, read_value, value_text
+from models.risk.names import LOCAL, Limit, limit_told, read_value, value_text
 from models.risk.strictness import ONLY_TIGHTENED
 from models.trust import must_reach
 from models.vocabulary import Denial
@@ -273,7 +273,7 @@ def _limit_set(errand: Errand) -> Told:
     limit = Limit(kind, scope, name, value, until, errand.by)
     risk, reason = errand.client.settings.risk, errand.reason
     taken = changes.set_limit(errand.client.database, risk, limit, reason=reason, only_tighter=True)
-    words = f"limit: {limit.words}" + (f" until {until:%Y-%m-%d %H:%M:%S} UTC" if until else "")
+    words = f"limit: {limit_told(limit)}"
     words += f"; {taken} orders that were sent before count from now on" if taken else ""
     told: Told = {"scope_kind": kind, "scope": scope, "name": name, "value": value_text(value), "until": until}
     return told | {"words": words}

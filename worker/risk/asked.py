@@ -6,11 +6,10 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
+from models.destinations import names_account
 from models.errors import InvalidRequest
 from models.risk.names import EVERYTHING
 
-#: Kinds of scopes that are named by themselves.
-SCOPE_KINDS = ("broker", "account", "strategy", "symbol", "key")
 #: Characters of the longest name that anything has.
 _LONGEST = 128
 _SPAN = re.compile(r"([0-9]{1,6})([smhdw])")
@@ -36,7 +35,7 @@ def limit_scope(given: Mapping[str, str | None], mark: str = "") -> tuple[str, s
     for kind in {"broker", "symbol", "key"} & named.keys():  # of a symbol, a part would be the strategy's
         if ":" in named[kind]:
             raise InvalidRequest(f"{mark}{kind}: has no colon, was {given[kind]!r}")
-    if "account" in named and not all(named["account"].partition(":")):
+    if "account" in named and not names_account(named["account"]):
         raise InvalidRequest(f"{mark}account: must be BROKER:ACCOUNT, was {given['account']!r}")
     if named.keys() == {"strategy", "symbol"}:
         return "strategy+symbol", f"{named['strategy']}:{named['symbol']}"

@@ -9,7 +9,7 @@ from models.errors import InvalidRequest, NotFound
 from models.record.database import Database
 from models.record.limits import limit_rows, put_limit, take_limits
 from models.record.settling import claims_end, nobody_counts
-from models.risk.names import Limit, RiskSettings, from_settings, scope_words, value_text
+from models.risk.names import Limit, RiskSettings, from_settings, limit_told, scope_words, value_text
 from models.risk.strictness import OF_ROWS, must_only_tighten
 from worker.control.controls import journal
 from worker.risk.recount import count_before, take_in
@@ -45,8 +45,7 @@ def set_limit(database: Database, risk: RiskSettings, limit: Limit, *, reason: s
         rows = _of_scope(connection, limit)
         before = next((row for row in rows if row.place == limit.place), None)
         was = f", was {value_text(before.value)} by {before.set_by}" if before else ""
-        until = f" until {limit.until:%Y-%m-%d %H:%M:%S} UTC" if limit.until else ""
-        detail = f"{limit.name} {value_text(limit.value)}{until}{was}"
+        detail = f"{limit_told(limit, with_scope=False)}{was}"
         put_limit(connection, limit, reason, utcnow())
         if only_tighter:
             must_only_tighten(from_settings(risk), rows, _of_scope(connection, limit), utcnow())
@@ -82,7 +81,7 @@ def clear_limit(database: Database, place: tuple[str, str, str], *, by: str, rea
             raise NotFound(
                 f"nobody has set {name} of {scope_words(kind, scope)}; `corro limits` lists what is in force"
             )
-        detail = f"{name} {value_text(taken[0].value)} by {taken[0].set_by}"
+        detail = f"{taken[0].allows} by {taken[0].set_by}"
         journal(connection, "limit_clear", kind, scope[:_LONGEST_SCOPE], by=by, reason=reason, detail=detail)
         return taken[0]
 
