@@ -16,7 +16,6 @@ from worker.messaging.unread import refusal
 
 #: Seconds for one answer.
 _ANSWER_S = 0.5
-_AWAY = "the queue does not answer"
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,6 @@ class QueueLook:
     def words(self) -> str:
         """What an operator is told of a queue that is not up; empty of another one."""
         return f"{self.trouble.rstrip('.')}; orders go on from the database" if self.trouble else ""
-
-    @property
-    def words(self) -> str:
-        """What is wrong with the queue, and what follows, for a person; nothing where it answers."""
-        said = self.error if self.error.startswith(_AWAY) else f"{_AWAY}: {self.error}"
-        return "" if self.up else f"{said}; orders go on from the database"
 
 
 class QueueLooker:
