@@ -164,6 +164,8 @@ class OrderReport(_Identified):
     #: The broker's ids of the order that this one replaced, and of the one that replaced it.
     replaces: str | None = None
     replaced_by: str | None = None
+    #: The latter, where the same answer shows it.
+    heir: OrderReport | None = None
     #: The legs of a package: quantity and filled_quantity count packages then, prices have a sign, executions are of
     #: the legs; empty of an order in one instrument.
     package: tuple[LegReport, ...] = ()

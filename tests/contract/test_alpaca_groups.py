@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from sqlalchemy import select
 
 from models.messages import OrderRequest
@@ -32,8 +33,8 @@ TIMING = {
 class GroupDesk:
     """A client whose orders go to Alpaca's door."""
 
-    def __init__(self, client: OrderClient, house: SandboxThread) -> None:
-        self.client, self.house = client, house
+    def __init__(self, client: OrderClient, house: SandboxThread, door_url: str) -> None:
+        self.client, self.house, self.door_url = client, house, door_url
 
     def until(self, group: OrderGroup, **wanted: str) -> OrderGroup:
         """Wait until these legs have these statuses."""
@@ -58,7 +59,7 @@ def desk(house: SandboxThread, tmp_path: Path) -> Iterator[GroupDesk]:
     alpaca = ConnectedAlpaca(house)
     house.price("AAPL", "100")
     with rehearsal(tmp_path, alpaca.broker, timing=TIMING) as client:
-        yield GroupDesk(client, house)
+        yield GroupDesk(client, house, alpaca.door.url)
 
 
 def bracket(desk: GroupDesk, **terms: object) -> OrderGroup:
@@ -90,6 +91,27 @@ def test_a_lost_answer_is_found_again_with_every_leg(desk: GroupDesk, stream: st
     desk.house.price("AAPL", "94")
     done = desk.until(group, entry="filled", take_profit="canceled", stop_loss="filled")
     assert done.status == "closed"
+
+
+@pytest.mark.parametrize("stream", ["tells", "is silent"])
+def test_an_exit_that_is_replaced_at_alpaca_is_followed_to_the_order_in_its_place(desk: GroupDesk, stream: str) -> None:
+    if stream == "is silent":
+        desk.house.fault("alpaca", "stream_silent", count=None)
+    group = desk.until(bracket(desk), entry="filled", take_profit="accepted", stop_loss="accepted")
+    for limit_price in ("112", "108"):  # twice
+        replaced = group.legs["take_profit"].refresh().broker_order_id
+        url = f"{desk.door_url}/v2/orders/{replaced}"
+        keys = {"APCA-API-KEY-ID": "k", "APCA-API-SECRET-KEY": "s"}
+        requests.patch(url, json={"limit_price": limit_price}, headers=keys, timeout=5).raise_for_status()
+        eventually(lambda old=replaced: group.legs["take_profit"].refresh().broker_order_id != old, 20)
+    live = desk.until(group, take_profit="accepted", stop_loss="accepted")
+    assert (live.status, live.legs["take_profit"].row["limit_price"]) == ("live", 108)
+    desk.house.price("AAPL", "109")
+    done = desk.until(group, entry="filled", take_profit="filled", stop_loss="canceled")
+    assert (done.status, done.legs["take_profit"].filled_quantity) == ("closed", 10)
+    assert not {"unprotected", "replaced_outside"} & {e["kind"] for leg in done.legs.values() for e in leg.events}
+    with desk.client.database.read() as connection:
+        assert connection.execute(select(external_orders.c.broker_order_id)).all() == []
 
 
 def test_a_canceled_group_ends_whole(desk: GroupDesk) -> None:

@@ -6,7 +6,8 @@
 | the new order is rejected afterwards, without a fill      | the old one speaks again: it may live, nothing goes on   |
 | ... and the old one had been replaced by it               | the order has ended: neither of them lives               |
 | it was replaced, though we were told that ours was not    | what took its place is looked for: it may be ours        |
-| somebody else replaced the order                          | it has ended for us: its rest is their order             |
+| a leg of a group is replaced by another order, its heir   | the heir is the leg from now on, on its terms            |
+| somebody else replaced any other order                    | it has ended for us: its rest is their order             |
 | an attempt that was given up has traded                   | the attempt that took its place is canceled and read     |
 """
 
@@ -19,10 +20,12 @@ import structlog
 from models.lifecycle import Fact
 from models.messages import plain
 from models.record.fills import filled_by
+from models.record.groups import is_follower
 from models.record.order import TERMS, OrderRecord, is_changing
 from models.record.replaces import terms_of, words
 from models.record.rows import AttemptRow, by_name
 from models.reports import OrderReport
+from models.terms import is_another
 from models.vocabulary import OPEN, TERMINAL, Outcome, Status
 
 log = structlog.get_logger()
@@ -123,6 +126,8 @@ def replaced(entry: OrderRecord, attempt_no: int, report: OrderReport) -> None:
     heir, broker = _heir(entry, attempt_no, report), entry.attempts[attempt_no]["broker"]
     if is_changing(entry) or (heir is not None and heir["outcome"] != Outcome.REFUSED):
         return  # a replace of ours: what becomes of it says the rest
+    if _follows(entry, attempt_no, report.heir):
+        return
     looked_for = heir is not None and heir["code"] == REPLACED_AFTER_ALL
     if not looked_for and (denied := _denied(entry, attempt_no)) is not None:
         unknown = str(Outcome.UNKNOWN)
@@ -137,6 +142,38 @@ def replaced(entry: OrderRecord, attempt_no: int, report: OrderReport) -> None:
     name = f"order {report.replaced_by}" if report.replaced_by else "an order that the broker does not name"
     detail = f"replaced at {broker} by {name}, which is not ours: it is external"
     entry.happen(Fact.REPLACED_OUTSIDE, attempt_no=attempt_no, detail=detail)
+
+
+def _follows(entry: OrderRecord, attempt_no: int, heir: OrderReport | None) -> bool:
+    """Take the order that took the place of a leg for that leg: brokers replace legs themselves.
+
+    Its terms are the broker's word. What it is told of besides comes with the next reading, under its own id.
+    """
+    row, old = entry.order, entry.attempts[attempt_no]
+    speaks = attempt_no == row["attempt_no"] and entry.status in OPEN and is_follower(row)
+    if heir is None or not speaks or is_another(row, heir) or heir.order_type != row["order_type"]:
+        return False
+    done, number = filled_by(entry, entry.fills_of(attempt_no)), entry.next_attempt
+    shown = {name: getattr(heir, name) for name in TERMS} | {"quantity": heir.quantity and done + heir.quantity}
+    entry.begin(
+        number,
+        broker=old["broker"],
+        account=old["account"],
+        broker_client_order_id=heir.broker_client_order_id or str(heir.broker_order_id),
+        broker_order_id=heir.broker_order_id,
+        outcome=str(Outcome.ACCEPTED),
+        worker=old["worker"],
+        session=old["session"],
+        started_at=entry.now,
+        sent_at=heir.submitted_at or entry.now,
+        ended_at=entry.now,
+        lease_until=entry.now,
+        replaces=attempt_no,
+        terms={name: _stored(value) for name, value in shown.items() if value is not None},
+        reserved=old["reserved"],
+    )
+    promote(entry, number)
+    return True
 
 
 def _denied(entry: OrderRecord, attempt_no: int) -> int | None:

@@ -322,7 +322,7 @@ class AlpacaBroker(BrokerInterface):
         kind = event["event"]
         if kind not in _EVENTS:
             raise ValueError(f"unknown event {str(kind)[:80]}")
-        order = read.order_report(event["order"])
+        order = self._listings.followed(read.order_report(event["order"]))
         self._legs.see(event["order"])
         if event["order"].get("order_class") == CLASS or (kind not in FILLS and kind not in AMENDS):
             return [order]  # executions of a package are of its legs: their orders, and the activities, tell them

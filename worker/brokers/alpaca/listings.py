@@ -6,13 +6,14 @@ execution is left to its order's totals, a position is left out. Each is said on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from time import monotonic
 from typing import TypeVar
 
-from models.errors import InstrumentUnknown, UnreadableReply
+from models.errors import BrokerError, InstrumentUnknown, UnreadableReply
 from models.reports import Ambiguous, BrokerStatus, FillReport, Found, Missing, OrderReport, PositionReport, Sighting
 from worker.brokers.alpaca import reports as read
 from worker.brokers.alpaca.account import position_report
@@ -30,6 +31,7 @@ T = TypeVar("T")
 _FEW = 3
 #: An order with legs is of one day.
 _LEGS_LIVE = timedelta(days=1)
+_NONE: Mapping[str | None, OrderReport] = {}
 #: Rows on a page, as many as Alpaca allows.
 ORDERS_PAGE, FILLS_PAGE = 500, 100
 
@@ -62,7 +64,7 @@ class AlpacaListings:
             for order in (one for parent in page for one in (parent, *parent.legs)):
                 found.setdefault((order.broker_order_id, order.broker_client_order_id), order)
             if len(rows) < ORDERS_PAGE:
-                return list(found.values())
+                return self._with_heirs(list(found.values()))
             oldest = min((order.submitted_at for order in page if order.submitted_at), default=None)
             if len(found) == before or oldest is None:
                 raise UnreadableReply(
@@ -121,7 +123,35 @@ class AlpacaListings:
             raise UnreadableReply(
                 f"{self._broker}: asked for {our_id}, was shown {report.broker_client_order_id}", broker=self._broker
             )
-        return Found(report=report)
+        return Found(report=self.followed(report))
+
+    def followed(self, report: OrderReport, shown: Mapping[str | None, OrderReport] = _NONE) -> OrderReport:
+        """Return a leg that was replaced together with the order that took its place (docs/facts/alpaca.md#2.10).
+
+        One whose successor cannot be read has a state that nobody knows: it is read again.
+        """
+        if report.status is not BrokerStatus.REPLACED or not report.linked or report.legs or not report.replaced_by:
+            return report
+        try:
+            heir = shown.get(report.replaced_by) or self._numbered(report.replaced_by)
+        except InstrumentUnknown:
+            return report
+        except BrokerError as error:
+            self._odd.note(f"order {report.replaced_by}, in the place of {report.broker_order_id}", str(error))
+            return replace(report, status=BrokerStatus.UNKNOWN)
+        return replace(report, heir=heir) if heir.replaces == report.broker_order_id else report
+
+    def _numbered(self, order_id: str) -> OrderReport:
+        raw = self._rest().read(f"/orders/{segment(order_id)}", None, dict)
+        return self._rest().parse(read.order_report, raw)
+
+    def _with_heirs(self, listed: list[OrderReport]) -> list[OrderReport]:
+        shown = {order.broker_order_id: order for order in listed}
+        followed = {key: self.followed(order, shown) for key, order in shown.items()}
+        return [
+            replace(followed[order.broker_order_id], legs=tuple(followed[leg.broker_order_id] for leg in order.legs))
+            for order in listed
+        ]
 
     def find_several(self, refs: Sequence[OrderRef]) -> list[Sighting]:
         """Look several orders up in one listing, and singly those that it does not show."""

@@ -212,6 +212,7 @@ class AlpacaDoor(HttpDoor):
         """Note that an order was made in place of another."""
         self._ids[order_id(successor)] = successor
         order.extra["replaced_by"] = order_id(successor)
+        self.links.succeed(order, successor)
 
     def _take(self, fields: dict[str, object]) -> MarketOrder:
         """Give an admitted order to the market."""
@@ -269,7 +270,7 @@ class AlpacaDoor(HttpDoor):
         name = str(body.get("client_order_id") or uuid.uuid4())
         self.rules.check_unique(name)
         # The new order trades its qty as it stands, the old one's unless another is given (alpacahq/Alpaca-API#165).
-        changes |= {"client_order_id": name, "extra": {"replaces": order_id(order)}}
+        changes |= {"client_order_id": name, "extra": {**self.links.inherited(order), "replaces": order_id(order)}}
         if self.take("replace_rejected", symbol=order.symbol):
             return web.json_response(order_json(self._refuse_late(order, changes)))
         successor = self.market.replace(order, **changes)

@@ -7,7 +7,7 @@ whether it waits for that, and `oca`, the name of a group of which one alone is 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from worker.sandbox.market.market import Market, MarketEvent, MarketOrder
@@ -49,6 +49,16 @@ class MarketLinks:
         """Link an order that was just taken to another."""
         self._children.setdefault(parent.number, []).append(child)
 
+    def inherited(self, order: MarketOrder) -> dict[str, Any]:
+        """Return what links an order to the one it belongs to, for the order that takes its place."""
+        keys = ("order_class", "parent", "waits") if self.parent(order) is not None else ()
+        return {key: order.extra[key] for key in keys if key in order.extra}
+
+    def succeed(self, order: MarketOrder, successor: MarketOrder) -> None:
+        """Link the order that took the place of another as that one was."""
+        if (parent := self.parent(order)) is not None:
+            self.add(parent, successor)
+
     def _on_event(self, event: MarketEvent) -> None:
         order = event.order
         filled, ended = order.state == "filled", event.kind in _ENDS
@@ -61,7 +71,8 @@ class MarketLinks:
                 self._market.wake_up(child)
                 if self._woken is not None:
                     self._woken(child)
-        parent = self.parent(order) if self._siblings else None
+        # One that took its place stands where it stood.
+        parent = self.parent(order) if self._siblings and event.kind != "replaced" else None
         if parent is not None:
             for other in [*self.children(parent), *([] if order.extra.get("waits") else [parent])]:
                 if other is not order:
