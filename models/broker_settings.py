@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, SecretStr, model_validator
 
+from models.decimals import exact
 from models.destinations import ACCOUNT
 from models.errors import ConfigurationError
 from models.secret_files import content
@@ -45,6 +46,32 @@ class BrokerSettings(BaseModel):
         """Return an adapter's own key; secrets come as plain text, so keep them out of logs."""
         value = (self.__pydantic_extra__ or {}).get(key, default)
         return value.get_secret_value() if isinstance(value, SecretStr) else value
+
+    def number(self, key: str, default: float, least: float, most: float) -> float:
+        """Return a number among an adapter's own keys.
+
+        Raises:
+            ValueError: it is none, or outside of its range.
+        """
+        given = self.get(key)
+        try:
+            found = exact(default if given in (None, "") else given)
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}, was {given!r}") from None
+        if not least <= found <= most:
+            raise ValueError(f"{key}: must be {least:.10g} to {most:.10g}, was {given!r}")
+        return float(found)
+
+    def whole(self, key: str, default: int, least: int, most: int) -> int:
+        """Return a whole number among an adapter's own keys.
+
+        Raises:
+            ValueError: it is none, or outside of its range.
+        """
+        found = self.number(key, default, least, most)
+        if found != int(found):
+            raise ValueError(f"{key}: must be a whole number, was {self.get(key)!r}")
+        return int(found)
 
     @property
     def accounts(self) -> dict[str, str]:

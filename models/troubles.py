@@ -21,6 +21,8 @@ _DEEPEST = 12
 _LONGEST = 300
 #: Objects, classes and numbers that Python and its libraries write into their texts.
 _PICTURES = re.compile(r"<[\w.]+(?: object)? at 0x[0-9a-f]+>:? ?|\[Errno -?\d+\] ?|\(_ssl\.c:\d+\)")
+#: redis-py says so of Sentinels, with a picture of each client and error behind it.
+_NO_MASTER = re.compile(r"No master found for '([^']*)'.*", re.DOTALL)
 #: How asyncio and redis-py say where they could not connect to, and why.
 _CALL_FAILED = re.compile(r"Connect call failed \('([^']+)', (\d+)")
 _CONNECTING = re.compile(r"Error (-?\d+) (?:while )?connecting to (\S+?)\. (.*?)\.?$")
@@ -191,5 +193,6 @@ def _place(error: BaseException) -> str:
 
 
 def _tidy(text: str) -> str:
-    line = " ".join(_PICTURES.sub("", text).split())
+    known = _NO_MASTER.sub(r"no sentinel that answers knows the master '\1' (redis_master names it)", text)
+    line = " ".join(_PICTURES.sub("", known).split())
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."

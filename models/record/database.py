@@ -232,6 +232,7 @@ def _engine(url: str) -> Engine:
     """Make the engine; a folder for SQLite's file is made for us alone."""
     if make_url(url).get_backend_name() == "sqlite":
         path = make_url(url).database
+        sqlite.must_be_plain(make_url(url))
         if path and path != ":memory:":
             private_folder(Path(path).parent)
         engine = create_engine(
@@ -240,6 +241,7 @@ def _engine(url: str) -> Engine:
         event.listen(engine, "connect", lambda driver, _record: sqlite.pin(driver, PATIENCE_S))
         event.listen(engine, "begin", sqlite.begin)
         return engine
+    postgres.must_be_known(make_url(url))
     engine = create_engine(
         url,
         pool_size=10,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import URL, Connection, Engine
 
 from models.errors import ConfigurationError
 
@@ -29,6 +29,19 @@ PINNED = (
     # A commit that was answered has to be there after a power cut; whoever asked for more than `on` keeps it.
     "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'",
 )
+
+
+def must_be_known(url: URL) -> None:
+    """See that libpq knows each parameter of a URL: a mistyped `sslmode` would be found by the first connection alone.
+
+    Raises:
+        ValueError: it does not.
+    """
+    from psycopg import pq
+
+    known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
+    if strange := sorted(url.query.keys() - known):
+        raise ValueError(f"unknown parameter {strange[0]!r}; libpq has sslmode, sslrootcert, target_session_attrs ...")
 
 
 def pin(driver: psycopg.Connection) -> None:

@@ -23,6 +23,18 @@ CACHE_KB = 1000
 _GARBLED = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
 
 
+def must_be_plain(url: URL) -> None:
+    """See that a URL names a file and nothing beside it.
+
+    Raises:
+        ValueError: it has parameters, which the driver would leave out, or names a folder.
+    """
+    if url.query:
+        raise ValueError(f"an SQLite file has no parameters, had {', '.join(sorted(url.query))}")
+    if url.database and Path(url.database).is_dir():
+        raise ValueError(f"{url.database} is a folder; the name of a file is needed")
+
+
 def pin(driver: sqlite3.Connection, patience_s: float) -> None:
     """Tell a new connection how to work.
 

@@ -7,7 +7,6 @@ Commands are functions; `worker.cli.commands` gives them their names. Their modu
 from __future__ import annotations
 
 import getpass
-import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from models.decimals import exact
 from models.destinations import BETWEEN, broker_of, joined, names_account, split
 from models.errors import InvalidOrder, InvalidRequest, NotFound, OutputLost
 from producers.cli import show
@@ -43,17 +43,32 @@ app = typer.Typer(
 TERMINAL_ROWS = 50
 #: No number of rows needs more digits.
 _MOST = 2**31 - 1
+#: No event has a larger id.
+LAST_ID = 2**63 - 1
+_WHOLE = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 
 
 # -- OPTIONS ---
 def seconds(text: str) -> float:
     """Read a number of seconds."""
     try:
-        number = float(text) if str(text).isascii() else math.nan
+        number = exact(text)
     except ValueError:
-        number = math.nan
+        number = exact(-1)
     if not 0 <= number <= 10_000_000:
         raise typer.BadParameter(f"must be a number of seconds, was {text!r}")
+    return float(number)
+
+
+def whole(least: int, most: int = _MOST) -> Callable[[str], int]:
+    """Return a reader of whole numbers within bounds; `1_0` and digits of other scripts are none."""
+
+    def number(text: str) -> int:
+        found = int(text) if _WHOLE.fullmatch(str(text)) else least - 1
+        if not least <= found <= most:
+            raise typer.BadParameter(f"must be a whole number, {least} to {most}, was {text!r}")
+        return found
+
     return number
 
 
@@ -78,7 +93,7 @@ Since = Annotated[str | None, typer.Option(help="ISO time, date, or an age such 
 Until = Annotated[str | None, typer.Option(help="as --since; what is exactly as old is left out")]
 Limit = Annotated[
     int | None,
-    typer.Option(min=1, max=_MOST, help=f"at most so many; default: {TERMINAL_ROWS} at a terminal, all elsewhere"),
+    typer.Option(parser=whole(1), metavar="N", help=f"at most; default: {TERMINAL_ROWS} at a terminal, all elsewhere"),
 ]
 
 _AGE = re.compile(r"([0-9]{1,9})([smhdw])")

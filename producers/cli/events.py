@@ -9,7 +9,7 @@ import typer
 
 from models.errors import DatabaseUnavailable, InvalidRequest
 from producers.cli import show
-from producers.cli.app import Form, Json, Limit, Out, Wide, client, opened, tell
+from producers.cli.app import LAST_ID, Form, Json, Limit, Out, Wide, client, opened, tell, whole
 from producers.cli.layout import cell
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ _PAUSE_S = 1.0
 
 def events(
     since: Annotated[
-        int | None, typer.Option(min=0, metavar="ID", help="those behind this id; 0: from the first")
+        int | None,
+        typer.Option(parser=whole(0, LAST_ID), metavar="ID", help="those behind this id; 0: from the first"),
     ] = None,
     strategy: Annotated[str | None, typer.Option()] = None,
     follow: Annotated[bool, typer.Option("--follow", help="go on with what happens from now on, until Ctrl-C")] = False,

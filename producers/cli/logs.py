@@ -31,6 +31,8 @@ def logs(
 ) -> None:
     """Show every line about one order in all log files of this machine, oldest first. The start of its id is enough."""
     form = Form(json, out, wide)
+    if not client_order_id.strip():
+        raise InvalidRequest("an order's id is needed: a blank stands in every line")
     id_ = _meant(client_order_id)
     files = list(_files(folder or [_usual()]))
     found = sorted((line for path in files for line in _lines(path, id_)), key=_when)

@@ -5,14 +5,14 @@ from typing import Annotated
 import typer
 
 from producers.cli import show
-from producers.cli.app import Json
+from producers.cli.app import Json, whole
 from worker.cli import web
 from worker.runtime.celery_command import worker_arguments
 
 
 def worker(
     name: Annotated[str, typer.Argument(help="a configured broker")],
-    concurrency: Annotated[int, typer.Option(min=1, max=64, help="messages worked on at once")] = 4,
+    concurrency: Annotated[int, typer.Option(parser=whole(1, 64), metavar="N", help="messages worked on at once")] = 4,
 ) -> None:
     """Run a worker of one broker: the same as `celery -A worker worker` with that broker's queues."""
     from models.logs import configure
@@ -35,7 +35,9 @@ def up(
         bool | None, typer.Option("--sandbox/--no-sandbox", help="default: only if no broker is configured")
     ] = None,
     with_web: Annotated[bool, typer.Option("--web", help="serve the operator's page as well")] = False,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="of the page; 0: any that is free")] = web.PORT,
+    port: Annotated[
+        int, typer.Option(parser=whole(0, 65_535), metavar="N", help="of the page; 0: any that is free")
+    ] = web.PORT,
 ) -> None:
     """Run everything on this machine until Ctrl-C: queue, database, sandbox, one worker per broker."""
     from models.logs import configure

@@ -8,7 +8,7 @@ import typer
 from models.errors import ConfigurationError, InvalidOrder
 from models.troubles import trouble
 from producers.cli import show
-from producers.cli.app import Form, Json, Wide, seconds, tell
+from producers.cli.app import Form, Json, Wide, seconds, tell, whole
 
 _FAULTS = ("door", "kind", "count", "symbol", "operation", "options")
 _KINDS = ("kind", "doors", "meaning", "takes")
@@ -19,7 +19,7 @@ def run(
     context: typer.Context,
     home: Annotated[Path | None, typer.Option(help="where sandbox.json and ledger.jsonl are")] = None,
     any_port: Annotated[bool, typer.Option("--any-port", help="free ports instead of 8180-8184")] = False,
-    seed: Annotated[int, typer.Option(help="of all prices")] = 7,
+    seed: Annotated[int, typer.Option(parser=whole(0), metavar="N", help="of all prices")] = 7,
     fill_delay: Annotated[
         float, typer.Option(parser=seconds, metavar="S", help="seconds until a marketable order is filled")
     ] = 0.02,
@@ -41,7 +41,9 @@ def fault(
     context: typer.Context,
     door: Annotated[str, typer.Argument(help="ibkr, alpaca, tda, schwab, or * for all")],
     kind: Annotated[str, typer.Argument(help="refuse, hang, down, slow ...: `corro sandbox faults --kinds` has all")],
-    count: Annotated[int | None, typer.Option(help="how many times; default until cleared")] = None,
+    count: Annotated[
+        int | None, typer.Option(parser=whole(1), metavar="N", help="how many times; default until cleared")
+    ] = None,
     symbol: Annotated[str | None, typer.Option(help="only orders in this symbol")] = None,
     operation: Annotated[str | None, typer.Option(help="only this kind of call: place, list, cancel, ...")] = None,
     option: Annotated[

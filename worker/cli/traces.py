@@ -12,7 +12,7 @@ import typer
 from models.errors import CollectorUnavailable, ConfigurationError, DatabaseUnavailable, InvalidRequest
 from models.extras import install
 from producers.cli import show
-from producers.cli.app import opened
+from producers.cli.app import LAST_ID, opened, whole
 
 if TYPE_CHECKING:
     from models.record.database import Database
@@ -32,7 +32,10 @@ def traces(
         str, typer.Option("--to", metavar="URL", help="the collector; else OTEL_EXPORTER_OTLP_ENDPOINT, or this host")
     ] = "",
     since: Annotated[
-        int | None, typer.Option(min=0, metavar="ID", help="orders that ended behind this event; 0: from the first")
+        int | None,
+        typer.Option(
+            parser=whole(0, LAST_ID), metavar="ID", help="orders that ended behind this event; 0: from the first"
+        ),
     ] = None,
     place: Annotated[
         Path | None, typer.Option(metavar="FILE", help="keeps the last event's id, and goes on there the next time")

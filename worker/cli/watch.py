@@ -13,7 +13,7 @@ from models.clock import utcnow
 from models.errors import DatabaseUnavailable, InvalidRequest
 from models.vocabulary import OPEN
 from producers.cli import show
-from producers.cli.app import client, placed
+from producers.cli.app import client, placed, whole
 from producers.cli.lists import ORDER_COLUMNS
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def watch(
     strategy: Annotated[str | None, typer.Option()] = None,
     broker: Annotated[str | None, typer.Option()] = None,
     times: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="draw so often and end; default: for ever")
+        int | None, typer.Option(parser=whole(1), metavar="N", help="draw so often and end; default: for ever")
     ] = None,
 ) -> None:
     """Show the newest orders and the fleet live, until Ctrl-C; needs a terminal."""

@@ -14,7 +14,7 @@ import typer
 from models.errors import ConfigurationError, InvalidRequest
 from models.extras import install
 from producers.cli import show
-from producers.cli.app import client
+from producers.cli.app import client, whole
 from worker.runtime.celery_command import PARENT
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _PARENT_EVERY_S = 0.5
 
 def web(
     host: Annotated[str, typer.Option(help="an address of this machine; not loopback: keys and HTTPS")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free")] = PORT,
+    port: Annotated[int, typer.Option(parser=whole(0, 65_535), metavar="N", help="0: any that is free")] = PORT,
 ) -> None:
     """Serve the operator's page, /metrics and /api/v1 until Ctrl-C; without a token this machine alone may read."""
     must_be_installed()

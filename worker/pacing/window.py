@@ -74,14 +74,11 @@ def _positive(broker: str, settings: BrokerSettings, key: str, default: float) -
     Raises:
         ConfigurationError: it is no number above 0.
     """
-    given = settings.get(key, default)
     try:
-        number = float(given)
-    except (TypeError, ValueError):
-        number = 0.0
-    if not 0 < number < 1e6:
-        raise ConfigurationError(f"brokers.{broker}.{key} must be a number above 0, was {shown(given)}")
-    return number
+        return settings.number(key, default, 0.001, 1_000_000)
+    except ValueError:
+        given = shown(settings.get(key))
+        raise ConfigurationError(f"brokers.{broker}.{key} must be a number above 0, was {given}") from None
 
 
 class MovingWindow:

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from pydantic import BeforeValidator
 from sqlalchemy import Table
 
 from models import encoding
@@ -32,7 +33,7 @@ from producers.client import OrderClient
 from worker.fleet.picture import look, remarks_of_the_record
 from worker.page import doors, hooks, problems
 from worker.page.asking import must_be_heard
-from worker.page.chosen import Filters
+from worker.page.chosen import Filters, digits
 from worker.page.doorman import Doorman
 from worker.page.doors import told
 from worker.page.lookups import add_lookups
@@ -185,7 +186,7 @@ def _events(app: FastAPI, tail: Tail, sessions: Sessions) -> None:
     @app.get("/api/v1/events", tags=["events"])
     def events(
         request: Request,
-        since: Annotated[int | None, Query(ge=0, le=_LAST_ID)] = None,
+        since: Annotated[int | None, BeforeValidator(digits), Query(ge=0, le=_LAST_ID)] = None,
         strategy: Text = None,
         limit: Limit = ROWS,
         last_event_id: Annotated[str | None, Header()] = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 
 from models.errors import InvalidRequest
@@ -10,10 +11,22 @@ from models.record.reading import must_know_broker
 from models.settings import Settings
 from models.vocabulary import OPEN, Outcome, Status
 
+_DIGITS = re.compile(r"-?[0-9]+", re.ASCII)
 #: Filters whose words are counted.
 _KINDS: dict[str, type[StrEnum]] = {"status": Status, "outcome": Outcome}
 #: Words of a filter that stand for several.
 _MEANT = {("status", "open"): sorted(map(str, OPEN))}
+
+
+def digits(value: object) -> object:
+    """Take a whole number as its digits: Python would also read `1_0`, which nobody else does.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(value, str) and not _DIGITS.fullmatch(value):
+        raise ValueError("must be a whole number")
+    return value
 
 
 class Filters:

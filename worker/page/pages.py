@@ -11,6 +11,7 @@ from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse, StreamingResponse
+from pydantic import BeforeValidator
 from starlette.staticfiles import StaticFiles
 
 from models.clock import utcnow
@@ -22,7 +23,7 @@ from models.vocabulary import OPEN, Status
 from producers.cli.app import moment
 from producers.cli.export import as_csv
 from worker.page import sights
-from worker.page.chosen import Filters
+from worker.page.chosen import Filters, digits
 from worker.page.course import bars, course, stake
 from worker.page.doors import own_path
 from worker.page.overview import Overlook, Overview
@@ -46,7 +47,7 @@ _CHANGES_S, _EVERY_S = 1.0, 5
 ROWS, MOST_ROWS = 50, 1000
 
 Text = Annotated[str, Query(max_length=128)]
-Limit = Annotated[int, Query(ge=1, le=MOST_ROWS)]
+Limit = Annotated[int, BeforeValidator(digits), Query(ge=1, le=MOST_ROWS)]
 
 
 class Login(NamedTuple):

@@ -15,6 +15,10 @@ from worker.brokers.ibkr.pacing import PER_10_MINUTES
 
 #: TWS and Gateway listen here for real money (docs/facts/ibkr.md#1.9).
 LIVE_PORTS = frozenset({7496, 4001})
+#: Seconds that somebody may wait for an answer.
+_TIMEOUTS = (0.01, 600)
+#: TWS reads client ids as 32 bits; `corro check` adds 100 to ours.
+_LAST_CLIENT_ID = 2_000_000_000
 #: Whether listings that miss an order may prove that it is not there: never, or (at the user's own risk) they do.
 ABSENCE = ("never", "listings")
 
@@ -69,26 +73,23 @@ class Options:
             options = cls(
                 broker=broker,
                 host=str(get("host", "127.0.0.1")),
-                port=int(get("port", 7497)),
-                client_id=int(get("client_id", 1)),
+                port=settings.whole("port", 7497, 1, 65_535),
+                client_id=settings.whole("client_id", 1, 0, _LAST_CLIENT_ID),
                 account=str(get("account") or ""),
                 accounts=settings.accounts,
                 connect_options=str(get("connect_options") or ""),
                 live=settings.live,
                 sdk=get("sdk"),
                 timezone=ZoneInfo(str(get("timezone", "UTC"))),
-                connect_timeout_s=float(get("connect_timeout", 20)),
-                request_timeout_s=float(get("request_timeout", 10)),
-                messages_per_s=int(get("messages_per_second", 45)),
-                history_per_10_minutes=int(get("history_per_10_minutes", PER_10_MINUTES)),
-                heartbeat_s=max(float(get("heartbeat", 5)), 0.05),
+                connect_timeout_s=settings.number("connect_timeout", 20, *_TIMEOUTS),
+                request_timeout_s=settings.number("request_timeout", 10, *_TIMEOUTS),
+                messages_per_s=settings.whole("messages_per_second", 45, 1, 1000),
+                history_per_10_minutes=settings.whole("history_per_10_minutes", PER_10_MINUTES, 0, 100_000),
+                heartbeat_s=max(settings.number("heartbeat", 5, 0, 600), 0.05),
                 delayed_quotes=str(get("delayed_quotes", False)).lower() in ("1", "true", "yes"),
             )
         except (ValueError, ZoneInfoNotFoundError) as error:
             raise ConfigurationError(f"brokers.{broker}: {error}") from None
-        if options.messages_per_s < 1 or options.history_per_10_minutes < 0:
-            words = "messages_per_second must be above 0, and history_per_10_minutes 0 or more"
-            raise ConfigurationError(f"brokers.{broker}: {words}")
         if get("absence", "never") not in ABSENCE:
             words = f"absence must be one of {', '.join(ABSENCE)}, was {get('absence')!r}"
             raise ConfigurationError(f"brokers.{broker}: {words}")

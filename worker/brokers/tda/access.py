@@ -30,6 +30,19 @@ def check_access(name: str, settings: BrokerSettings, dialect: TdaDialect) -> No
     for key in ("api_key", "refresh_token", *(["app_secret"] if dialect.uses_secret else [])):
         settings.need(key, name)
     rate_from(name, settings, "requests_per_minute", PER_MINUTE)
+    polled_every(name, settings)
+
+
+def polled_every(name: str, settings: BrokerSettings) -> float:
+    """Return the seconds between two listings of orders.
+
+    Raises:
+        ConfigurationError: it is no such number.
+    """
+    try:
+        return settings.number("poll_s", 1, 0.01, 600)
+    except ValueError as error:
+        raise ConfigurationError(f"brokers.{name}: {error}") from None
 
 
 class TdaAccess:

@@ -46,7 +46,7 @@ from worker.brokers.base import AbsenceRule, BrokerInterface, Capabilities, Orde
 from worker.brokers.oddities import Oddities
 from worker.brokers.replacing import check_changes
 from worker.brokers.tda import account
-from worker.brokers.tda.access import TdaAccess, check_access
+from worker.brokers.tda.access import TdaAccess, check_access, polled_every
 from worker.brokers.tda.dialects import FREQUENCIES, SCHWAB, TDA, TdaDialect
 from worker.brokers.tda.groups import KINDS, LINK_RULES, group_body, group_terms
 from worker.brokers.tda.instruments import find
@@ -131,8 +131,7 @@ class TdaBroker(BrokerInterface):
         self._account = ""
         self._up = self._was_up = False
         self._callback: Callable[[Report], None] | None = None
-        poll_s = float(settings.get("poll_s") or 1.0)
-        self._watch = OrderWatch(name, self._rows_since, self._push, poll_s, self._odd)
+        self._watch = OrderWatch(name, self._rows_since, self._push, polled_every(name, settings), self._odd)
         self._orders = TdaOrders(
             name, self._rest, self._listings, self._watch, self.dialect, lambda: self._account, self._odd
         )
