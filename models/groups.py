@@ -265,7 +265,7 @@ class GroupTrouble:
 
 
 #: Kinds of `GroupTrouble`.
-OVERFILLED, UNPROTECTED, PARTIAL = "overfilled", "unprotected", "group_partial"
+OVERFILLED, UNPROTECTED, PARTIAL, OVERCLOSED = "overfilled", "unprotected", "group_partial", "overclosed"
 
 
 def troubles(kind: GroupKind, legs: Iterable[LegState]) -> list[GroupTrouble]:
@@ -275,11 +275,13 @@ def troubles(kind: GroupKind, legs: Iterable[LegState]) -> list[GroupTrouble]:
     |---------------|----------------------------------------------------------------------------------------------|
     | overfilled    | of legs that exclude each other more is filled than one alone has: only its broker can do so |
     | unprotected   | part of the lead is filled, no exit of it is open, and they have filled less                 |
+    | overclosed    | every leg has ended, and the exits have filled more than the lead: busts can do so             |
     | group_partial | the lead is open, or filled with another leg open, and a leg that belongs to it is not there |
     |               | nothing of the lead is filled, and its exits have ended, without a wish to end the lead      |
     """
     by_name = {leg.leg: leg for leg in legs}
-    found = [_overfilled(kind, by_name), _unprotected(kind, by_name), _partial(kind, by_name) or _bare(kind, by_name)]
+    much = _overfilled(kind, by_name) or _overclosed(kind, by_name)
+    found = [much, _unprotected(kind, by_name), _partial(kind, by_name) or _bare(kind, by_name)]
     return [trouble for trouble in found if trouble is not None]
 
 
@@ -313,6 +315,17 @@ def _unprotected(kind: GroupKind, legs: Mapping[str, LegState]) -> GroupTrouble 
     return GroupTrouble(
         UNPROTECTED, f"{plain(lead.filled)} of the {lead.leg} are filled, and nothing closes {open_}: {ends}"
     )
+
+
+def _overclosed(kind: GroupKind, legs: Mapping[str, LegState]) -> GroupTrouble | None:
+    """Shares of an entry that were taken back when its exits had filled: what is left is a position the other way."""
+    lead, exits = legs.get(LEGS[kind][0]), _exits(kind, legs)
+    closed = sum((leg.filled for leg in exits), _ZERO)
+    if lead is None or closed <= lead.filled or any(leg.status not in TERMINAL for leg in (lead, *exits)):
+        return None
+    told = " and ".join(f"{plain(leg.filled)} of the {leg.leg}" for leg in exits if leg.filled)
+    words = f"{told} are filled, and {plain(lead.filled)} of the {lead.leg}"
+    return GroupTrouble(OVERCLOSED, f"{words}: {plain(closed - lead.filled)} are held the wrong way")
 
 
 def _exits(kind: GroupKind, legs: Mapping[str, LegState]) -> list[LegState]:

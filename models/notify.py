@@ -72,6 +72,7 @@ OF_EVENTS: dict[str, NewsKind] = {
     "unprotected": NewsKind.UNPROTECTED,
     "group_partial": NewsKind.UNPROTECTED,
     "overfilled": NewsKind.OVERFILLED,
+    "overclosed": NewsKind.OVERFILLED,
     "legs_uneven": NewsKind.UNPROTECTED,
     "fill_unexplained": NewsKind.RECONCILIATION,
     "replaced_outside": NewsKind.RECONCILIATION,

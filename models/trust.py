@@ -20,31 +20,32 @@ by its key comes from somebody, and is denied under its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.destinations import destination_of
+from models.destinations import broker_of, destination_of
 from models.errors import ConfigurationError, InvalidOrder, Untrusted
 from models.instruments import Instrument
-from models.messages import OrderRequest
-from models.routes import is_its_route, leads
+from models.lifetimes import AHEAD_S
+from models.messages import OrderRequest, plain
+from models.routes import is_its_route, route_of
 from models.signing import Envelope, Kind, public_key, read_secret, signed_bytes, verifies
 from models.vocabulary import Denial
 
 if TYPE_CHECKING:
     from models.record.key_rows import KeyRow
     from models.record.rows import OrderRow, ReadableOrder
+    from models.settings import Settings
 
 #: Names that a signed order object has to have: who asks, for which order, from when until when. Only `strategy` may be
 #: null: an order of none.
 NEEDED = ("client_order_id", "created_at", "expires_at", "strategy")
-#: What a replace changes; it may differ from what was signed once somebody who may has replaced it.
-_TERMS = frozenset({"quantity", "limit_price", "stop_price", "trail_amount", "trail_percent", "time_in_force"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +161,23 @@ def must_be_its(key: KeyRow, order: OrderRow | ReadableOrder) -> None:
 
 
 # -- THE ORDER AND ITS TEXT ---
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the journal tells of an order: only workers and operators write it, and nobody changes it.
+
+    Args:
+        status: that its last step has led to.
+        at: when a step of a kind was last told: released, approved.
+        terms: that it was given before it was sent.
+    """
+
+    status: str | None
+    at: Mapping[str, datetime]
+    terms: Mapping[str, str]
+
+
 def must_be_vouched_for(
-    ring: KeyRing, order: ReadableOrder, recorded: OrderRequest, now: datetime, noted: Callable[[str], bool]
+    ring: KeyRing, order: ReadableOrder, recorded: OrderRequest, now: datetime, told: Told, settings: Settings
 ) -> KeyRow | None:
     """See that somebody who may trade stands behind a recorded order; at which broker is a question of its own.
 
@@ -170,13 +186,43 @@ def must_be_vouched_for(
         order: its row.
         recorded: the same as a request.
         now: the time.
-        noted: tells whether an event of this kind stands in its journal: of one that only workers and operators write.
+        told: what its journal tells.
+        settings: where an order goes whose text leaves that open.
 
     Returns:
         The key; None where it has none, and none is required.
 
     Raises:
         Untrusted: nobody does.
+    """
+    if (found := signed_by(ring, order, recorded, told, settings)) is None:
+        return None
+    key, signed = found
+    must_be_due(signed, order, now, told)
+    must_be_valid(key, now)
+    must_reach(key, strategies=recorded.strategy, symbols=recorded.symbol)
+    if key["needs_approval"] and "approved" not in told.at:
+        raise Untrusted(f"key {key['key_id']!r}: its orders need somebody's approval", Denial.NOT_PERMITTED)
+    return key
+
+
+def signed_by(
+    ring: KeyRing, order: ReadableOrder, recorded: OrderRequest, told: Told, settings: Settings
+) -> tuple[KeyRow, OrderRequest] | None:
+    """Return which key has signed a recorded order, whatever that may do now, and what it has signed.
+
+    Args:
+        ring: the keys.
+        order: its row.
+        recorded: the same as a request.
+        told: what its journal tells.
+        settings: where an order goes whose text leaves that open.
+
+    Returns:
+        None where it has no signature, and none is required.
+
+    Raises:
+        Untrusted: nobody has signed it, or something else.
     """
     if order["key_id"] is None and order["signed_text"] is None:
         if ring.required == "all":
@@ -188,12 +234,8 @@ def must_be_vouched_for(
         signed = signed_order(envelope)
     except InvalidOrder as error:
         raise Untrusted(f"key {envelope.key_id!r} has signed no order: {error}", Denial.BAD_SIGNATURE) from None
-    must_be_the_same(signed, recorded, destination_of(order), amended=order["amended_at"] is not None, noted=noted)
-    must_be_valid(key, now)
-    must_reach(key, strategies=recorded.strategy, symbols=recorded.symbol)
-    if key["needs_approval"] and not noted("approved"):
-        raise Untrusted(f"key {key['key_id']!r}: its orders need somebody's approval", Denial.NOT_PERMITTED)
-    return key
+    must_be_the_same(signed, recorded, destination_of(order), settings, told)
+    return key, signed
 
 
 def signed_order(envelope: Envelope) -> OrderRequest:
@@ -211,35 +253,69 @@ def signed_order(envelope: Envelope) -> OrderRequest:
 
 
 def must_be_the_same(
-    signed: OrderRequest, recorded: OrderRequest, where: str, *, amended: bool, noted: Callable[[str], bool]
+    signed: OrderRequest,
+    recorded: OrderRequest,
+    where: str,
+    settings: Settings,
+    told: Told,
 ) -> None:
     """See that the order which was recorded is the one that was signed, and is where its text lets it be.
 
     Args:
         signed: as the text says.
-        recorded: as the row says; it may be executed for less long, and for longer only where it was held. Accounts
-            that the text leaves open, the settings have said.
+        recorded: as the row says; it may be executed for less long, and for longer only where it was held.
         where: the destination that it is queued for.
-        amended: somebody who may has replaced its terms since.
-        noted: asked for its release where the row lives longer than the text.
+        settings: say where an order goes whose text leaves that open.
+        told: what its journal tells: somebody who may has replaced its terms since; it was held, and how long it may
+            wait counts from its release.
 
     Raises:
         Untrusted: names the first field that differs.
     """
+    released_at = told.at.get("released")
     for name in OrderRequest.model_fields:
         was, is_now = getattr(signed, name), getattr(recorded, name)
         meant = _MEANT.get(name, attrgetter(name))
-        same = meant(signed) == meant(recorded) or (amended and name in _TERMS)
-        if name == "expires_at":
-            same = is_now is not None and (is_now <= was or noted("released"))
+        same = meant(signed) == meant(recorded)
+        if name in told.terms:
+            was = told.terms[name]
+            same = was == (plain(is_now) if isinstance(is_now, Decimal) else str(is_now))
+        elif name == "expires_at":
+            until = was if released_at is None else max(was, released_at + (was - signed.created_at))
+            same = is_now is not None and is_now <= until
         elif name == "route":
-            same = is_its_route(signed, is_now)
+            same = is_its_route(signed, is_now) and _may_be_at(settings, signed, is_now)
         elif name == "account":
             is_now = where
-            same = any(leads(signed, name, where) for name in signed.route or (where,))
+            same = _may_be_at(settings, signed, (where,))
         if not same:
             words = f"{name} was signed as {was}, and recorded as {is_now}"
             raise Untrusted(f"{signed.client_order_id}: {words}", Denial.BAD_SIGNATURE)
+
+
+def _may_be_at(settings: Settings, signed: OrderRequest, found: Sequence[str]) -> bool:
+    """Tell whether an order may be in all these places: a name of its route means what the settings make of it.
+
+    Which queue it came through is signed by nobody: where the text names no route, any broker may be first.
+    """
+    try:
+        return all(where in route_of(settings, signed, broker_of(where)) for where in found)
+    except InvalidOrder:
+        return False
+
+
+def must_be_due(signed: OrderRequest, order: ReadableOrder, now: datetime, told: Told) -> None:
+    """See that an order which waits to be sent has come to that by its steps, and not before its time.
+
+    Raises:
+        Untrusted: somebody has set its row back, or has let it out of a hold.
+    """
+    if told.status != order["status"]:
+        words = f"its row says {order['status']}, its journal {told.status}"
+        raise Untrusted(f"{signed.client_order_id}: {words}", Denial.BAD_SIGNATURE)
+    if signed.not_before is not None and (signed.not_before - now).total_seconds() > AHEAD_S:
+        words = f"is not to be sent before {signed.not_before.isoformat()}"
+        raise Untrusted(f"{signed.client_order_id}: {words}", Denial.BAD_SIGNATURE)
 
 
 def _instrument(request: OrderRequest) -> Instrument | None:

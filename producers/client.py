@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, Self, cast
 from models.clock import utcnow
 from models.crash_points import reached
 from models.destinations import broker_of
-from models.errors import NotFound
+from models.errors import ConfigurationError, NotFound
 from models.messages import OrderRequest, batches, plain
 from models.record.batch import Effects, OrderBatch, change_one
 from models.record.database import Connection
@@ -36,7 +36,7 @@ from models.vocabulary import OPEN, UNSENT, Status
 from producers.ear import follow
 from producers.groups import GroupClient
 from producers.handles import Closed, Order
-from producers.signer import signer_of, wish_of
+from producers.signer import NOT_SIGNED, signer_of, wish_of
 
 if TYPE_CHECKING:
     from models.history import Row
@@ -156,6 +156,7 @@ class OrderClient(GroupClient):
         Raises:
             NotFound: no broker that answered holds it; names those that did not answer.
             InvalidOrder: the terms do not fit.
+            ConfigurationError: every order has to be signed, and this client has no key.
             DatabaseUnavailable: nothing was recorded and nothing was enqueued.
         """
         requests, unreachable = self.closing_orders(
@@ -174,6 +175,8 @@ class OrderClient(GroupClient):
         **terms: object,
     ) -> tuple[list[OrderRequest], dict[str, str]]:
         """Return the orders that `close_position` would submit, and why some brokers could not be asked."""
+        if self._signer is None and self.settings.security.require == "all":
+            raise ConfigurationError(f"nothing is closed: {NOT_SIGNED}")
         if broker is not None:  # refuses a name that nobody has
             self.settings.must_know(broker)
         symbol, held = symbol.upper(), self.positions(timeout, None if broker is None else [broker_of(broker)])

@@ -28,10 +28,19 @@ _ENDINGS = {"take_profit": "tp", "stop_loss": "sl"}
 
 
 class OrderGroup:
-    """Linked orders as the database had them at the last read. Reading again gives a new value."""
+    """Linked orders as the database had them at the last read. Reading again gives a new value.
 
-    def __init__(self, client: GroupClient, row: GroupRow, legs: Mapping[str, Order]) -> None:
-        self._client, self.row, self.legs = client, row, dict(legs)
+    Args:
+        client: reads it again.
+        row: of the group.
+        legs: by their names.
+        archived: nothing more than this is left of them.
+    """
+
+    def __init__(
+        self, client: GroupClient, row: GroupRow, legs: Mapping[str, Order], *, archived: bool = False
+    ) -> None:
+        self._client, self.row, self.legs, self._archived = client, row, dict(legs), archived
 
     @property
     def group_id(self) -> str:
@@ -60,10 +69,12 @@ class OrderGroup:
 
     def refresh(self) -> OrderGroup:
         """Read it again."""
-        return self._client.group(self.group_id)
+        return self if self._archived else self._client.group(self.group_id)
 
     def wait(self, timeout: float = 30.0) -> OrderGroup:
         """Wait until every leg has ended, and return the group as it is then, or when so many seconds are over."""
+        if self._archived:
+            return self
         deadline = time.monotonic() + timeout
         for order in self.legs.values():
             order.wait(max(0.0, deadline - time.monotonic()))
@@ -169,8 +180,13 @@ class GroupClient(LookupClient):
     def _submit(self, legs: Sequence[OrderRequest], preview: str | None) -> OrderGroup:
         if preview is not None and not is_same(preview, group_digest(legs)):
             raise InvalidOrder(wrong_terms(legs, preview))
-        self.submit_many(legs)
-        return self.group(legs[0].client_order_id)
+        placed, id_ = self.submit_many(legs), legs[0].client_order_id
+        with self.database.read() as connection:
+            row, there = group_rows(connection, id_)
+        if row is None or there:
+            return self.group(id_)
+        named = zip(LEGS[GroupKind(row["kind"])], placed, strict=True)  # as they ended: the rest is in the archives
+        return OrderGroup(self, row, dict(named), archived=True)
 
 
 def _linked(kind: GroupKind, requests: Sequence[OrderRequest]) -> list[OrderRequest]:

@@ -23,10 +23,7 @@ from models.routes import route_of
 from models.signing import Signs
 from producers.data import DataClient
 from producers.handles import Fetch
-
-_NOT_SIGNED = (
-    "corro: not signed, and every order has to be ([security] require is all): [security] key and key_file name one"
-)
+from producers.signer import NOT_SIGNED
 
 
 class PreviewRow(TypedDict):
@@ -84,7 +81,7 @@ class LookupClient(DataClient):
         approval = next((why for request in requests if (why := limits.approval(request, now))), None)
         denied = [] if refused is None else [f"corro: {refused.words}"]
         if self._signer is None and self.settings.security.require == "all":
-            denied.insert(0, _NOT_SIGNED)
+            denied.insert(0, f"corro: {NOT_SIGNED}")
         return "; ".join(denied) or None, approval and f"corro: {approval}"
 
     def _preview(self, requests: Sequence[OrderRequest], where: str) -> Fetch[PreviewReport]:

@@ -15,6 +15,9 @@ from models.record.keys import all_keys
 from models.settings import Settings
 from models.signing import Signer, Signs, digest_of, read_secret, token_signer
 
+#: What whoever has no key hears where one is needed.
+NOT_SIGNED = "not signed, and every order has to be ([security] require is all): [security] key and key_file name one"
+
 
 def signer_of(
     settings: Settings, database: Database, key: str | None = None, key_file: str | Path | None = None

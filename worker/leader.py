@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select
 from models.errors import NotConnected
 from models.messages import MAX_BATCH
 from models.record.batch import OrderBatch
-from models.record.groups import IS_FOLLOWER
+from models.record.groups import IS_LED
 from models.record.rows import ReadableOrder
 from models.record.statements import Query
 from models.record.tables import orders
@@ -76,7 +76,7 @@ class Leader:
         waiting = Query(
             select(orders)
             .where(orders.c.status == Status.QUEUED, orders.c.broker == name, orders.c.available_at <= old)
-            .where(~IS_FOLLOWER)  # it goes where its lead goes
+            .where(~IS_LED)  # it goes where its lead goes
             .order_by(orders.c.available_at)
             .limit(MAX_BATCH)
             .with_for_update(skip_locked=True, key_share=True),

@@ -59,6 +59,13 @@ log = structlog.get_logger()
 #: A leg that goes where the lead of its group goes: no claim, and nobody who moves orders, looks at it by itself.
 IS_FOLLOWER = and_(orders.c.leg.is_not(None), *(orders.c.leg != lead for lead in sorted(LEADS)))
 _lead = orders.alias("lead")
+#: The same, while there is one to go with: a lead that somebody has taken out of its group leaves nobody behind.
+IS_LED = and_(
+    IS_FOLLOWER,
+    select(_lead.c.client_order_id)
+    .where(_lead.c.group_id == orders.c.group_id, or_(*(_lead.c.leg == lead for lead in sorted(LEADS))))
+    .exists(),
+)
 _WAITS = orders.c.leg.in_(sorted({leg for legs in WAITING.values() for leg in legs}))
 #: The same in SQL as `models.groups.is_mere_exit`: a leg that counts as nothing beside its lead.
 IS_MERE_EXIT = and_(

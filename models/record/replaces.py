@@ -51,6 +51,8 @@ def changed(row: AnyOrder, changes: Mapping[str, object]) -> dict[str, str]:
     return found
 
 
+#: How the event begins of a change that was made at once.
+_UNSENT = "before it was sent: "
 #: Which way a limit price goes when an order becomes less aggressive: it buys for less, it sells for more.
 _LESS = {Side.BUY: -1, Side.BUY_TO_COVER: -1, Side.SELL: 1, Side.SELL_SHORT: 1}
 
@@ -149,10 +151,28 @@ def request_replace(
         entry.set(amended_at=signed_at or entry.now)
     if entry.status in UNSENT:
         entry.set(**cast("OrderChanges", {name: _column(value) for name, value in different.items()}))
-        entry.note("replaced", f"before it was sent: {words(different)}")
+        entry.note("replaced", f"{_UNSENT}{words(different)}")
         return
     entry.set(replace_request={name: _json(value) for name, value in different.items()}, available_at=entry.now)
     entry.note("replace_requested", words(different))
+
+
+def told_terms(detail: str | None) -> dict[str, str]:
+    """Return the terms that an event `replaced` tells of an order which had not been sent."""
+    if not (detail or "").startswith(_UNSENT):
+        return {}
+    return _read(str(detail).removeprefix(_UNSENT))
+
+
+def is_told(entry: OrderRecord, wanted: Mapping[str, object]) -> bool:
+    """Tell whether the journal knows of the wish that stands on an order's row."""
+    asked = entry.batch.last_event(entry.id, ["replace_requested"])
+    return bool(asked) and _read(asked[0][1] or "") == {name: _json(value) for name, value in wanted.items()}
+
+
+def _read(told: str) -> dict[str, str]:
+    """Read what `words` has written."""
+    return {name: value for name, _, value in (term.partition(" ") for term in told.split(", "))}
 
 
 def terms_of(stored: Mapping[str, Any] | None) -> Row:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from models.errors import InvalidOrder
 from models.lifecycle import Fact
-from models.messages import OrderRequest
+from models.messages import OrderRequest, plain
 from models.record.intake import body_of
 from models.record.rows import AnyOrder, by_name
 from models.troubles import trouble
@@ -23,7 +23,7 @@ _UNSENT = frozenset(map(str, UNSENT))
 
 
 def unsound(row: AnyOrder) -> str | None:
-    """Say why an order cannot be sent as its row is written; None if it can."""
+    """Say why an order that nobody has tried yet cannot be sent as its row is written; None if it can."""
     try:
         columns = by_name(row)
         for name in _TIMES:
@@ -32,8 +32,14 @@ def unsound(row: AnyOrder) -> str | None:
                 raise InvalidOrder(f"{name}: must be a time of this age, was {value.isoformat()}")
         if not row["broker"]:
             raise InvalidOrder("broker: must name one, was none")
+        if row["filled_quantity"]:
+            raise InvalidOrder(f"filled_quantity: nothing has been sent of it, was {plain(row['filled_quantity'])}")
         # How long it may wait counts from its release, so that is no term of the order.
-        OrderRequest(**(body_of(row) | {"expires_at": None}))
+        request = OrderRequest(**(body_of(row) | {"expires_at": None}))
+        if columns["currency"] not in (None, request.instrument.currency):
+            raise InvalidOrder(
+                f"currency: of {request.symbol} is {request.instrument.currency}, was {columns['currency']}"
+            )
     except Exception as error:  # whatever a row from outside makes its reader raise
         return f"its row is no order: {error if isinstance(error, InvalidOrder) else trouble(error)}"
     return None

@@ -238,15 +238,7 @@ def tell(
     if form.json:
         show.document(found if document is None else document)
     elif form.out is None:
-        show.rows(found, _with_account(found, columns), title=title, wide=form.wide)
-
-
-def _with_account(found: Sequence[Mapping[str, object]], columns: Sequence[str]) -> Sequence[str]:
-    """Put the account beside the broker where some row is of one of several behind a login."""
-    if "broker" not in columns or "account" in columns or not any(row.get("account") for row in found):
-        return columns
-    at = list(columns).index("broker") + 1
-    return (*columns[:at], "account", *columns[at:])
+        show.rows(found, columns, title=title, wide=form.wide)
 
 
 def listing(table: Table, columns: Sequence[str], form: Form, *, limit: int | None = None, **filters: Any) -> None:

@@ -60,7 +60,7 @@ _GO_FIRST = (
     "unrealized_pnl", "market_value", "difference", "limit_price", "stop_price", "attempt_no", "from_status",
     "code", "since",
     "filled_at", "avg_fill_price", "avg_price", "at", "heartbeat_at", "id", "operation", "options", "filled_quantity",
-    "broker", "account", "quantity", "notional", "side",
+    "account", "broker", "quantity", "notional", "side",
 )  # fmt: skip
 
 
@@ -117,6 +117,14 @@ def cell(value: object, name: str = "") -> str:
         return outward(json.dumps(to_json(value), default=str))
     text = " ".join(value.split()) if isinstance(value, str) else str(value)
     return printable(text) if is_id(name) else outward(text)
+
+
+def with_account(found: Sequence[Row], names: Sequence[str]) -> Sequence[str]:
+    """Put the account beside the broker where some row is of one of several behind a login."""
+    if "broker" not in names or "account" in names or not any(row.get("account") for row in found):
+        return names
+    at = list(names).index("broker") + 1
+    return (*names[:at], "account", *names[at:])
 
 
 def layout(found: Sequence[Row], names: Sequence[str], width: int | None) -> Layout:

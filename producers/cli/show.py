@@ -22,7 +22,7 @@ from rich.text import Text
 from models.encoding import to_json
 from models.errors import OutputLost
 from models.outward import outward, untold
-from producers.cli.layout import Layout, cell, layout
+from producers.cli.layout import Layout, cell, layout, with_account
 
 out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
@@ -122,6 +122,7 @@ def rows(
         wide: as wide as it takes, nothing shortened and nothing left out.
         below: long texts have lines of their own below their row; without, they are left out: one row, one line.
     """
+    columns = with_account(found, columns)
     if not out.is_terminal:
         _put(sys.stdout, "\t".join(columns) + "\n")
         plain(found, columns)

@@ -88,6 +88,26 @@ def test_a_group_that_is_archived_is_told_to_be(url: str, database: Database, in
         client.group("g")
 
 
+def test_a_group_that_is_submitted_again_when_it_is_archived_is_the_same_as_it_ended(
+    url: str, database: Database, intake: Intake, tmp_path: Path
+) -> None:
+    entry = OrderRequest(symbol="KO", side="buy", quantity=10, client_order_id="g", created_at=NOW)
+    with OrderClient(Settings(database_url=url)) as client:
+        client.submit_bracket(entry, take_profit=110, stop_loss=95)
+        with database.write() as connection:
+            end(connection, status="closed")
+            put(connection, "last", NOW, side="buy", price=60)
+        run(database, tmp_path, utcnow() + timedelta(minutes=5))
+        assert group_ids(database) == set()
+        again = client.submit_bracket(entry, take_profit=110, stop_loss=95)
+        with pytest.raises(IdempotencyConflict):
+            client.submit_bracket(entry.model_copy(update={"quantity": 11}), take_profit=110, stop_loss=95)
+    assert (again.status, again.is_terminal, again.wait(5)) == ("closed", True, again)
+    assert {name: str(order.status) for name, order in again.legs.items()} == dict.fromkeys(
+        ("entry", "take_profit", "stop_loss"), "canceled"
+    )
+
+
 def group_ids(database: Database) -> set[str]:
     with database.read() as connection:
         return set(connection.execute(select(orders.c.client_order_id).where(orders.c.group_id == "g")).scalars())

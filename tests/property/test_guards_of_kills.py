@@ -197,6 +197,20 @@ def test_a_leader_that_dies_behind_its_closing_orders_has_a_successor_that_close
     assert done(at.world.database) == [KEEPS]
 
 
+def test_an_order_that_only_bears_the_name_of_a_closing_order_is_killed(at: Scenario) -> None:
+    with at.world.database.read() as connection:
+        before = max((row["generation"] for row in in_force(connection)), default=0)
+    names = [f"flatten-{before + no}-mine" for no in range(1, 4)]
+    for name in names:
+        terms: dict[str, Any] = {"order_type": "limit", "limit_price": 50, "created_at": at.world.clock.now()}
+        at.world.submit(OrderRequest(client_order_id=name, symbol="KO", side="buy", quantity=1, route=[KEEPS], **terms))
+        at.work(KEEPS, name)
+    kill(at)
+    lead(at.worker[KEEPS], 12)
+    assert {at.status(name) for name in names} == {"canceled"}
+    assert live(at) == []
+
+
 def test_a_resume_ends_what_the_leaders_do(at: Scenario) -> None:
     kill(at)
     resume(at.world.database, Scope(), by="ben")

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 
 from models.errors import ConnectionLost, IdempotencyConflict, InvalidOrder, OrderRejected
 from models.groups import EXCLUSIVE, LEGS, WAITING, GroupKind, LegState, objection, split_group, status_of, troubles
@@ -131,6 +131,16 @@ BRACKET = GroupKind.BRACKET
              "stop_loss": (Status.CANCELED, TEN, 0, LIVED)},
         ),
         (
+            "broken", ["overclosed"],
+            {"entry": (Status.FILLED, TEN, 0, LIVED), "take_profit": (Status.CANCELED, TEN, 0, LIVED),
+             "stop_loss": (Status.CANCELED, TEN, Decimal(4), LIVED)},
+        ),
+        (
+            "live", [],
+            {"entry": (Status.PARTIALLY_FILLED, TEN, 2, LIVED), "take_profit": (Status.CANCELED, TEN, 0, LIVED),
+             "stop_loss": (Status.CANCELED, TEN, 4, LIVED)},
+        ),
+        (
             "broken", ["overfilled"],
             {"entry": (Status.FILLED, TEN, TEN, LIVED), "take_profit": (Status.FILLED, TEN, TEN, LIVED),
              "stop_loss": (Status.FILLED, TEN, Decimal(3), LIVED)},
@@ -159,7 +169,9 @@ def test_nothing_stands_open_in_silence_and_nothing_is_called_too_much_that_is_n
         closed = sum(leg.filled for leg in exits)
         naked = lead.filled > closed and not any(leg.status in OPEN for leg in exits)
         surplus = all(leg.filled for leg in exits) and sum(leg.filled / leg.quantity for leg in exits) > 1
+        ended = all(leg.status in TERMINAL for leg in found)
         assert ("unprotected" in kinds, "overfilled" in kinds) == (naked, surplus), found
+        assert ("overclosed" in kinds) == (ended and closed > lead.filled and not surplus), found
         assert (status_of(kind, found) == "broken") == bool(kinds)
     assert EXCLUSIVE[kind] == WAITING[kind]
     assert TERMINAL.isdisjoint(OPEN)
@@ -302,6 +314,18 @@ def row_of(desk: BrokerDesk, id_: str) -> Any:
         return connection.execute(select(orders).where(orders.c.client_order_id == id_)).one()
 
 
+def test_legs_whose_lead_has_left_their_group_do_not_wait_for_ever(desk: BrokerDesk) -> None:
+    recorded(desk)
+    with desk.database.write() as connection:
+        alone = update(orders).where(orders.c.leg == "entry").values(group_id=None, group_kind=None, leg=None)
+        connection.execute(alone)
+        connection.execute(update(orders).values(available_at=utcnow() - timedelta(minutes=5)))
+    desk.place.sweep()
+    for leg in ("take_profit", "stop_loss"):
+        left = row_of(desk, f"e.{leg}")
+        assert (left.status, "has the legs entry" in str(left.reason)) == ("denied", True)
+
+
 def test_an_entry_whose_exits_have_ended_does_not_rest_alone_in_silence(desk: BrokerDesk) -> None:
     entry, target, stop = recorded(desk)
     desk.place.work(["e.entry"])
@@ -386,7 +410,7 @@ def test_whatever_a_broker_tells_of_legs_is_recorded_once_and_its_own_surplus_is
     exits = sizes["take_profit"] + sizes["stop_loss"]
     surplus = bool(sizes["take_profit"] and sizes["stop_loss"] and exits > 10)
     assert ("overfilled" in kinds) == surplus
-    assert (group_of(desk, id_) == "broken") == (surplus or exits < sizes["entry"])
+    assert (group_of(desk, id_) == "broken") == (surplus or exits != sizes["entry"])
     with desk.database.write() as connection:
         locked = connection.execute(delete(position_locks)).rowcount
     assert bool(locked) == surplus

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,16 @@ from worker.checks.house import (
     judge_clock,
     judge_files,
     judge_notify,
+    judge_own_key,
     judge_password,
     judge_powers,
     judge_way,
     private_paths,
 )
+from worker.checks.steps import CheckState
 from worker.checks.system import System, look_at_settings
 from worker.risk.live import objection
+from worker.runtime.clock import utcnow
 
 DATABASE = "postgresql+psycopg://corro@db.example.com/corro"
 
@@ -123,3 +127,28 @@ def test_what_others_can_read_is_named_with_the_command_that_mends_it(bare: Path
 @pytest.mark.usefixtures("bare")
 def test_where_money_is_real_somebody_has_to_be_told() -> None:
     assert judge_notify(settings_of()).state == "warn"
+
+
+# -- KEYS ---
+@pytest.mark.parametrize(
+    ("bounds", "state", "words"),
+    [
+        (None, CheckState.FAIL, "have no key"),
+        ({}, CheckState.OK, "signs what workers order"),
+        ({"strategies": ["dip"]}, CheckState.WARN, "bounded in strategies"),
+        ({"symbols": ["KO"]}, CheckState.WARN, "bounded in symbols"),
+        ({"needs_approval": True}, CheckState.WARN, "needs approval"),
+        ({"brokers": ["nobody"]}, CheckState.FAIL, "not for"),
+        ({"not_after": utcnow() - timedelta(days=1)}, CheckState.FAIL, "not_after"),
+    ],
+    ids=str,
+)
+def test_where_all_is_signed_the_check_says_whether_workers_can(
+    bounds: dict[str, Any] | None, state: CheckState, words: str
+) -> None:
+    settings = Settings.model_validate({"brokers": {"alpaca": {}}, "security": {"require": "all"}})
+    usual = dict.fromkeys(("strategies", "symbols", "brokers", "not_before", "not_after", "revoked_at"))
+    row: Any = None if bounds is None else {**usual, "key_id": "workers", "needs_approval": False, **bounds}
+    verdict = judge_own_key(settings, row, utcnow())
+    assert verdict.state is state
+    assert words in verdict.words

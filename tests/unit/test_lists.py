@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +14,9 @@ from sqlalchemy import insert
 from models.history import v_attempts
 from models.record.database import Database
 from models.record.tables import attempts
+from models.settings import Settings
+from producers.cli.layout import layout, with_account
+from producers.cli.lists import ORDER_COLUMNS
 from tests.unit.words import NOW, Run
 
 
@@ -74,3 +78,34 @@ def test_the_account_stands_beside_the_broker_where_there_are_several(corro: Run
     at = head.split("\t").index("broker")
     assert head.split("\t")[at : at + 2] == ["broker", "account"]
     assert sorted(row.split("\t")[at : at + 2] for row in rows) == [["alpaca", ""], ["ibkr", "ira"]]
+
+
+def test_one_order_is_shown_with_the_account_of_it_and_of_each_attempt(corro: Run, put: Callable[..., None]) -> None:
+    put("c-2", broker="ibkr", account="ira", attempt={"account": "tax"})
+    lines = [line.split("\t") for line in corro("order", "c-2")[1].splitlines()]
+    heads = [(at, line.index("broker")) for at, line in enumerate(lines) if "broker" in line]
+    assert [lines[at][where : where + 2] for at, where in heads[:2]] == [["broker", "account"]] * 2
+    assert [lines[at + 1][where : where + 2] for at, where in heads[:2]] == [["ibkr", "ira"], ["ibkr", "tax"]]
+
+
+@pytest.mark.parametrize("width", range(40, 121, 4))
+def test_no_account_stands_without_its_broker(width: int) -> None:
+    row = dict.fromkeys(ORDER_COLUMNS, "x" * 8) | {"broker": "interactive", "account": "retirement"}
+    shown = [column.name for column in layout([row], with_account([row], ORDER_COLUMNS), width).columns]
+    assert "account" not in shown or "broker" in shown
+
+
+def test_the_page_shows_the_account_where_a_login_has_several(settings: Settings, put: Callable[..., None]) -> None:
+    pytest.importorskip("fastapi")
+    from tests.unit.page_site import Site
+
+    put("c-1", broker="alpaca")
+    put("c-2", broker="ibkr", account="ira", attempt={"account": "tax"})
+    site = Site(settings)
+    try:
+        one, both = site.page("/orders/c-2"), site.page("/")
+    finally:
+        site.close()
+    assert one.count("ibkr:ira") == 1
+    assert "ibkr:tax" in one
+    assert sorted(found.strip() for found in re.findall('class="broker">([^<]*)<', both)) == ["alpaca", "ibkr:ira"]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
+from typing import Any
 
 from sqlalchemy import insert, select, update
 
 from models.messages import OrderRequest
 from models.record.batch import OrderBatch
 from models.record.tables import control_events, order_events, order_groups
-from models.reports import BrokerStatus
+from models.reports import BrokerStatus, FillReport
 from tests.unit.test_groups import desk as desk
 from tests.unit.test_groups import group_of, recorded, row_of_group, told
 from tests.unit.words import Run
@@ -66,6 +68,14 @@ def broken(desk: BrokerDesk) -> OrderRequest:
     return target
 
 
+def traded(desk: BrokerDesk, client_order_id: str, **more: Any) -> None:
+    """Tell of an execution of ten, or that it was taken back."""
+    ids = {"broker_client_order_id": client_order_id, "broker_order_id": f"b-{client_order_id}"}
+    size = {"quantity": Decimal(10), "price": Decimal(100), "filled_at": utcnow()}
+    with desk.database.write() as connection:
+        desk.recorder.updates(connection, [FillReport(execution_id="x-1", **ids, **size, **more)], utcnow())
+
+
 def touch(desk: BrokerDesk) -> None:
     """Change a leg's row, and nothing about how its group is."""
     with desk.database.write() as connection:
@@ -113,3 +123,28 @@ def test_a_group_without_a_leg_in_the_record_can_be_closed(desk: BrokerDesk, cor
         connection.execute(insert(order_groups).values(**orphan))
     assert corro("settle", "o", "--by", "ana", "--reason", "no legs")[0] == 0
     assert row_of_group(desk, "o").status == "closed"
+
+
+def test_no_words_of_a_person_stay_when_nothing_is_wrong_any_more(desk: BrokerDesk, corro: Run) -> None:
+    target = broken(desk)
+    assert corro(*SETTLE)[0] == 0
+    told(desk, target, BrokerStatus.FILLED, 10)
+    found = row_of_group(desk)
+    assert (found.status, found.reason) == ("closed", None)
+
+
+def test_no_words_of_a_person_stay_for_another_trouble(desk: BrokerDesk, corro: Run) -> None:
+    _, target, stop = recorded(desk)
+    desk.place.work(["e.entry"])
+    told(desk, target, BrokerStatus.CANCELED)
+    told(desk, stop, BrokerStatus.CANCELED)
+    traded(desk, "e.entry")
+    assert group_of(desk) == "broken"
+    assert corro(*SETTLE)[0] == 0
+    traded(desk, "e.entry", busted=True, amends=True, revision=1)
+    found = row_of_group(desk)
+    assert (found.status, "dealt with" in str(found.reason)) == ("closed", False), found
+    told(desk, target, BrokerStatus.CANCELED, 4)
+    found = row_of_group(desk)
+    assert found.status == "broken"
+    assert found.reason == "4 of the take_profit are filled, and 0 of the entry: 4 are held the wrong way"

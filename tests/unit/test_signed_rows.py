@@ -14,7 +14,7 @@ from models.preview_digest import digest_of
 from models.record.intake import request_of, row_of
 from models.routes import route_of
 from models.settings import Settings
-from models.trust import must_be_the_same
+from models.trust import Told, must_be_the_same
 
 ACCOUNTS = {"ira": "DU1111111", "tax": "DU2222222"}
 SETTINGS = Settings.model_validate(
@@ -55,7 +55,7 @@ def signed(**text: Any) -> OrderRequest:
 
 def compare(request: OrderRequest, **forged: Any) -> None:
     row: Any = {**row_of(request, route_of(SETTINGS, request), utcnow()), **forged}
-    must_be_the_same(request, request_of(row), destination_of(row), amended=False, noted=lambda _: False)
+    must_be_the_same(request, request_of(row), destination_of(row), SETTINGS, Told("queued", {}, {}))
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -88,6 +88,13 @@ def test_an_order_falls_back_along_the_route_that_was_signed(at: str) -> None:
         ({"route": ["ibkr:ira", "alpaca"]}, {"route": ["alpaca", "ibkr:ira"]}),
         ({"route": ["ibkr:ira", "alpaca"]}, {"route": ["ibkr:ira"]}),
         ({"route": ["ibkr"]}, {"route": ["ibkr:tax", "ibkr:ira"]}),
+        ({"route": ["ibkr"]}, {"account": "ira"}),
+        ({"route": ["ibkr"]}, {"account": "ira", "route": ["ibkr:ira"]}),
+        ({}, {"account": "ira"}),
+        ({}, {"account": "ira", "route": ["ibkr:ira", "alpaca"]}),
+        ({}, {"route": ["ibkr:tax", "ibkr:ira"]}),
+        ({"account": "ira"}, {"account": "tax", "route": ["ibkr:tax"]}),
+        ({}, {"account": "old", "route": ["ibkr:old"]}),
         ({"symbol": "SHOP@TSE", "asset_class": "equity"}, {"currency": "USD"}),
         ({"symbol": "SHOP@TSE", "asset_class": "equity"}, {"asset_class": "forex"}),
         ({}, {"asset_class": "crypto"}),

@@ -9,11 +9,15 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 
+from models.errors import Untrusted
+from models.record.key_rows import KeyRow
 from models.record.postgres import RolePowers
 from models.record.ways import is_here, unguarded
 from models.settings import BrokerSettings, Settings
+from models.trust import must_be_valid, must_reach
 from worker.checks.judge import CLOCK_ADVICE
 from worker.checks.steps import Verdict, fail, ok, warn
 from worker.notify import sending
@@ -44,6 +48,35 @@ def judge_notify(settings: Settings) -> Verdict:
     kinds = "every kind of news" if not notify.events else ", ".join(notify.events)
     heartbeat = "a heartbeat each minute" if notify.heartbeat_url.get_secret_value() else "no heartbeat_url"
     return ok(f"{services} are told of {kinds}; {heartbeat}")
+
+
+# -- KEYS ---
+def judge_own_key(settings: Settings, key: KeyRow | None, now: datetime) -> Verdict:
+    """See that workers with these settings can sign what they order themselves, where every order has to be signed.
+
+    Args:
+        settings: those in force; they name the key.
+        key: its row; None where they name none.
+        now: the time.
+    """
+    lost = "kill --flatten and on_partial close nothing"
+    advice = (
+        "A key for workers: `corro keys add` without bounds of strategies or symbols, and [security] key and key_file "
+        "in their settings; --brokers may bound it."
+    )
+    if key is None:
+        return fail(f"[security] require is all, and workers with these settings have no key: {lost}", advice)
+    try:
+        must_be_valid(key, now)
+        for name in settings.all_brokers:
+            must_reach(key, brokers=name)
+    except Untrusted as error:
+        return fail(f"{error}: {lost}", advice)
+    bounds = [name for name in ("strategies", "symbols") if key[name] is not None]
+    if bounds or key["needs_approval"]:
+        words = f"is bounded in {' and '.join(bounds)}" if bounds else "needs approval for its orders"
+        return warn(f"key {key['key_id']!r} {words}: {lost} beyond that", advice)
+    return ok(f"key {key['key_id']!r} signs what workers order themselves")
 
 
 # -- FILES ---

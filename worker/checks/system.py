@@ -15,8 +15,10 @@ from typing import Any
 import redis
 from pydantic import SecretStr
 
+from models.errors import ConfigurationError
 from models.record.controls import NOUNS, ControlRow, in_force
 from models.record.database import Database, current_revision, head_revision, make_url
+from models.record.keys import named
 from models.record.postgres import powers
 from models.record.reading import answer, lease_holders, leave_no_trace, server_clock, worker_rows
 from models.record.rows import WorkerRow
@@ -25,11 +27,13 @@ from models.settings import ALPACA_KEYS, Settings, config_file
 from models.troubles import trouble
 from models.vocabulary import CANNOT_READ
 from producers.bell import connect
+from producers.signer import signer_of
 from worker.checks.advice import advice_for
 from worker.checks.house import (
     judge_clock,
     judge_files,
     judge_notify,
+    judge_own_key,
     judge_password,
     judge_powers,
     judge_way,
@@ -73,6 +77,8 @@ def system_lane(settings: Settings, names: Sequence[str], limit_s: float) -> Che
     live = [name for name in names if settings.broker(name).live]
     if settings.notify.is_used or live:
         steps.append(CheckStep(name="notify", look=_notify))
+    if settings.security.require == "all":
+        steps.append(CheckStep(name="keys", look=_own_key, needs=("database",)))
     steps += [CheckStep(name="limits", look=partial(_limits, name), needs=("database",), broker=name) for name in live]
     return CheckLane(
         None, steps, System(settings, limit_s), limit_s, explain=_explain, close=_close, secrets=secrets_of(settings)
@@ -246,6 +252,19 @@ def _set_aside(client: redis.Redis) -> Verdict:
 def _notify(system: System) -> Verdict:
     system.doing = "notify"
     return judge_notify(system.settings)
+
+
+def _own_key(system: System) -> Verdict:
+    """See that workers with these settings have a key, and that its secret can be read here."""
+    if system.database is None:
+        return skip("no database, so there are no keys yet")
+    try:
+        signer = signer_of(system.settings, system.database)
+    except ConfigurationError as error:
+        return fail(str(error), "[security] key and key_file; `corro keys list` names the keys.")
+    with system.database.read() as connection:
+        key = None if signer is None else named(connection, signer.key_id)
+    return judge_own_key(system.settings, key, utcnow())
 
 
 # -- WORKERS ---

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 
 from sqlalchemy import ColumnElement, Connection, select, update
@@ -26,13 +27,16 @@ from models.record.rows import ExternalOrderRow, OrderRow
 from models.record.statements import fetch
 from models.record.tables import STRAY, attempts, controls, external_orders, orders
 from models.reports import DONE, BrokerStatus
-from models.vocabulary import OPEN
+from models.vocabulary import CLOSING, OPEN, Side
 from worker.control.controls import put
 from worker.control.scopes import Scope, facts_of, scope_of
 from worker.runtime.clock import utcnow
 
 _OPEN = [str(status) for status in OPEN]
 _DONE = [str(status) for status in (*DONE, BrokerStatus.UNKNOWN)]
+#: Closing orders of one position, one after the other, before a person is asked.
+MOST_TRIES = 3
+_NONE = Decimal(0)
 #: Kinds of scopes that hold no positions of their own.
 UNHELD = frozenset({"key"})
 
@@ -145,12 +149,8 @@ def live_orders(
     which += [orders.c.broker == broker] if broker is not None else []
     which += [orders.c.cancel_requested_at.is_(None)] if unasked else []
     rows = fetch(connection, select(orders).where(*which).order_by(orders.c.client_order_id), OrderRow)
-    mine = closing_prefix(generation)
-    return [
-        row
-        for row in rows
-        if not row["client_order_id"].startswith(mine) and scope.covers(facts_of(row, row["broker"] or ""))
-    ]
+    found = (row for row in rows if scope.covers(facts_of(row, row["broker"] or "")))
+    return [row for row in found if not is_its_own(row, generation)]
 
 
 def left_of(connection: Connection, control: ControlRow, broker: str | None = None) -> Left:
@@ -234,6 +234,14 @@ def closing_id(generation: int, closing: Closing, number: int) -> str:
     """
     whole = "\0".join((closing.where, closing.symbol, closing.side, closing.strategy or "", str(number)))
     return closing_prefix(generation) + hashlib.sha256(whole.encode()).hexdigest()[:16]
+
+
+def is_its_own(row: OrderRow, generation: int) -> bool:
+    """Tell whether an order is a closing order of a kill: what only bears such a name is killed like any other."""
+    if not row["client_order_id"].startswith(closing_prefix(generation)) or row["side"] not in CLOSING:
+        return False
+    closing = Closing(row["symbol"] or "", Side(row["side"]), _NONE, row["strategy"], destination_of(row))
+    return any(row["client_order_id"] == closing_id(generation, closing, no + 1) for no in range(MOST_TRIES))
 
 
 def is_about(row: OrderRow, closing: Closing) -> bool:

@@ -22,6 +22,7 @@ from worker.orders.command import Claimed
 from worker.orders.deputies import Deputies
 from worker.orders.kills import Kills
 from worker.orders.lane import Threads
+from worker.orders.own import OwnOrders
 from worker.orders.place import Place
 from worker.orders.protection import Protections
 from worker.orders.reconcile import Reconciler
@@ -80,7 +81,7 @@ class BrokerDesk:
             settings, broker, self.gate, self.batches, self.recorder, self.deputies, me
         )  # fmt: skip
         self.way = Way(broker, timing, self.gate, self.batches, threads)
-        self.vouching = Vouching(database, settings.security)
+        self.vouching = Vouching(database, settings)
         self.wishes = Wishes(settings, self.batches, broker.name, self.vouching)
         self.place = Place(
             settings, database, broker, me.name, self.gate, self.batches, self.recorder, self.way, self.wishes,
@@ -92,9 +93,10 @@ class BrokerDesk:
             self.limiter,
         )  # fmt: skip
         self.cancels = Cancels(database, broker, self.batches, self.way, self.readings, self.deputies)
-        self.protections = Protections(settings, broker, self.batches, self.positions)
+        own = OwnOrders(settings, broker.name, self.batches, self.vouching)
+        self.protections = Protections(settings, broker, self.batches, self.positions, own)
         self.uneven = UnevenPackages(broker.name, self.batches)
-        self.kills = Kills(broker, self.gate, self.batches, self.readings, self.positions, pulse)
+        self.kills = Kills(broker, self.gate, self.batches, self.readings, self.positions, pulse, own)
 
     def close(self) -> None:
         """Wait for what is on its way to the broker."""

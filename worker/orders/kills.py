@@ -36,6 +36,7 @@ from worker.fleet.members import Heartbeat
 from worker.gate import Gate
 from worker.orders.batches import Batches
 from worker.orders.catch_up import CatchUp
+from worker.orders.own import OwnOrders
 from worker.orders.windows import Pauses
 from worker.positions.reading import PositionReader
 from worker.runtime.clock import elapsed, utcnow
@@ -48,8 +49,6 @@ _READ_EVERY_S = 2.0
 _SEEN_BY_ALL_S = 0.3
 #: An external order is asked to be canceled again after pauses from this to that, seconds.
 _AGAIN_S, _LONGEST_S = 5.0, 60.0
-#: Closing orders of one position, one after the other, before a person is asked.
-_MOST_TRIES = 3
 _CENT, _FINE = Decimal("0.01"), Decimal("0.0001")
 
 
@@ -63,6 +62,7 @@ class Kills:
         readings: read the orders at the broker.
         positions: reads the positions there.
         pulse: tells whether this worker leads.
+        own: records the closing orders.
     """
 
     def __init__(
@@ -73,9 +73,10 @@ class Kills:
         readings: CatchUp,
         positions: PositionReader,
         pulse: Heartbeat,
+        own: OwnOrders,
     ) -> None:
         self.broker, self.gate, self.batches, self.database = broker, gate, batches, batches.database
-        self.readings, self.positions, self.pulse = readings, positions, pulse
+        self.readings, self.positions, self.pulse, self.own = readings, positions, pulse, own
         self._pauses = Pauses(_AGAIN_S, _LONGEST_S)
         self._read_at: dict[int, float] = {}
         #: Kills of which something was live at the last look.
@@ -183,9 +184,10 @@ class Kills:
         return not closings and not troubles, "; ".join(troubles) or None
 
     def _closing_orders(self, control: ControlRow) -> list[OrderRow]:
+        generation = control["generation"]
         with self.database.read() as connection:
-            rows = orders_beginning(connection, kills.closing_prefix(control["generation"]))
-        return [row for row in rows if row["broker"] == self.broker.name]
+            rows = orders_beginning(connection, kills.closing_prefix(generation))
+        return [row for row in rows if row["broker"] == self.broker.name and kills.is_its_own(row, generation)]
 
     def _closings(self, control: ControlRow) -> list[Closing]:
         names = scope_of(control).names
@@ -206,14 +208,15 @@ class Kills:
 
         Raises:
             DataError: no price is known; or as many as may be tried have ended before.
+            Untrusted: it has to be signed, and this worker cannot.
         """
         tried = [row for row in before if kills.is_about(row, closing)]
-        if len(tried) >= _MOST_TRIES:
+        if len(tried) >= kills.MOST_TRIES:
             last = tried[-1]
             raise DataError(f"{len(tried)} closing orders have ended, the last {last['status']}: {last['reason']}")
         collar = (control["kill"] or {}).get("collar")
         price = self._price(closing, Decimal(collar)) if collar else None
-        return OrderRequest(
+        request = OrderRequest(
             client_order_id=kills.closing_id(control["generation"], closing, len(tried) + 1),
             symbol=closing.symbol,
             side=closing.side,
@@ -224,6 +227,8 @@ class Kills:
             route=[closing.where],
             created_at=utcnow(),
         )
+        self.own.must_be_signable(request)
+        return request
 
     def _price(self, closing: Closing, percent: Decimal) -> Decimal:
         """Return the worst price that a closing order may get: so many percent beyond the market.
@@ -244,7 +249,7 @@ class Kills:
         if not requests:
             return
         try:
-            rows, queue = self.batches.intake.record(requests), f"orders.{self.broker.name}"
+            rows, queue = self.own.record(requests), f"orders.{self.broker.name}"
         except IdempotencyConflict:
             return
         self.batches.bell.ring([("orders.submit", queue, {"orders": list(map(body_of, b))}) for b in batches(rows)])

@@ -38,6 +38,7 @@ from models.settings import Settings
 from models.vocabulary import TERMINAL, Side, signed
 from worker.brokers.base import BrokerInterface
 from worker.orders.batches import Batches
+from worker.orders.own import OwnOrders
 from worker.positions.reading import PositionReader
 from worker.runtime.clock import utcnow
 
@@ -56,13 +57,15 @@ class Protections:
         broker: the adapter.
         batches: for transactions and what follows.
         positions: reads the positions there.
+        own: records the exits.
     """
 
     def __init__(
-        self, settings: Settings, broker: BrokerInterface, batches: Batches, positions: PositionReader
+        self, settings: Settings, broker: BrokerInterface, batches: Batches, positions: PositionReader, own: OwnOrders
     ) -> None:
         self.is_wished = settings.groups.on_partial == "protect" and GroupKind.OCO in broker.capabilities.groups
         self.broker, self.batches, self.database, self.positions = broker, batches, batches.database, positions
+        self.own = own
 
     def look(self) -> None:
         """Record an oco for each group that needs one and has none."""
@@ -101,7 +104,8 @@ class Protections:
         entry, requests = legs[0], protective(legs, open_, destination_of(legs[0]))
         id_ = requests[0].client_order_id
         try:
-            self.batches.intake.record(requests)
+            self.own.must_be_vouched_for(legs)
+            self.own.record(requests)
         except IdempotencyConflict:
             return  # another leader was first
         except CorroError as error:

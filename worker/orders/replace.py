@@ -25,7 +25,7 @@ from models.record.controls import ControlRow, in_force
 from models.record.database import Database
 from models.record.intake import request_of
 from models.record.order import OrderRecord, is_changing
-from models.record.replaces import changed_terms, lessens, unapproved, words
+from models.record.replaces import changed_terms, is_told, lessens, unapproved, words
 from models.record.rows import AttemptRow, Json
 from models.record.tables import attempts, orders
 from models.reports import OrderReport
@@ -150,6 +150,10 @@ class Replacements(Claiming):
             return None
         if entry.order["available_at"] > entry.now:
             return None  # somebody has just tried
+        if entry.order["key_id"] is not None and not is_told(entry, wanted):
+            entry.set(replace_request=None)
+            entry.note("replace_refused", f"nobody is known to have asked for it: {words(wanted)}")
+            return None
         change = self._change(entry, current, wanted)
         assert change.old is not None
         if control := stop_of(controls, entry.order, self.broker.name, change.movement):

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, bindparam, exists, or_, select
 from models.messages import MAX_BATCH
 from models.record.controls import ANY_IN_FORCE
 from models.record.destinations import is_behind
-from models.record.groups import IS_FOLLOWER
+from models.record.groups import IS_LED
 from models.record.keys import GUARDED
 from models.record.statements import Query, Row, among, unindexed
 from models.record.tables import orders, position_locks, risk_limits
@@ -45,7 +45,7 @@ FLAGS = tuple(_LOOKS)
 def _claimable(*which: ColumnElement[bool]) -> Query[Row]:
     """The oldest first, leaving out what another claim holds just now."""
     looks = (look.label(name) for name, look in _LOOKS.items())
-    oldest_first = select(orders, *looks).where(*which, ~IS_FOLLOWER).order_by(_o.available_at, _o.client_order_id)
+    oldest_first = select(orders, *looks).where(*which, ~IS_LED).order_by(_o.available_at, _o.client_order_id)
     return Query(oldest_first.limit(MAX_BATCH).with_for_update(skip_locked=True, key_share=True))
 
 
@@ -53,7 +53,7 @@ def _claimable(*which: ColumnElement[bool]) -> Query[Row]:
 _LATE = or_(_o.available_at <= bindparam("late"), _o.available_at > _o.updated_at)
 _NAMED = _claimable(waiting(unindexed), among(_o.client_order_id, "ids"))
 _OVERDUE = _claimable(waiting(), _LATE)
-IS_OVERDUE = Query(select(_o.client_order_id).where(waiting(), _LATE, ~IS_FOLLOWER).limit(1))
+IS_OVERDUE = Query(select(_o.client_order_id).where(waiting(), _LATE, ~IS_LED).limit(1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ signed, where signatures are required; and nothing else than what it has signed,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Literal
@@ -22,9 +22,10 @@ from models.record.keys import KeyReader, read_ring
 from models.record.order import OrderRecord, cancel
 from models.record.replaces import request_replace
 from models.record.rows import Json
-from models.security import SecuritySettings
+from models.record.steps import journal_of
+from models.settings import Settings
 from models.signing import Envelope
-from models.trust import KeyRing, must_be_its, must_be_valid, must_be_vouched_for, must_reach
+from models.trust import KeyRing, Told, must_be_its, must_be_valid, must_be_vouched_for, must_reach
 from models.vocabulary import Denial
 from models.wishes import SignedWish, read_cancel, read_replace
 
@@ -40,10 +41,11 @@ class Vouching:
 
     Args:
         database: the record.
-        security: what is required.
+        settings: what is required, and where an order goes whose text leaves that open.
     """
 
-    def __init__(self, database: Database, security: SecuritySettings) -> None:
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self.settings, security = settings, settings.security
         self.security, self.reader = security, KeyReader(database, security)
         #: Every order has to be signed, whether there are keys or not.
         self.always = security.require == "all"
@@ -59,22 +61,18 @@ class Vouching:
             return None
         ring = self.ring(batch.connection)
         take_left(ring, batch)
-        return lambda entry: _denial(ring, entry)
+        told = journal_of(batch.connection, batch.entries, batch)
+        return partial(_denial, ring, self.settings, told)
 
     def ring(self, connection: Connection) -> KeyRing:
         """Read the keys in a transaction."""
         return read_ring(connection, self.security, self.reader.marker(connection))
 
 
-def _noted(entry: OrderRecord, kind: str) -> bool:
-    """Tell whether an event of a kind stands in an order's journal."""
-    return bool(entry.batch.last_event(entry.id, [kind]))
-
-
-def _denial(ring: KeyRing, entry: OrderRecord) -> Denied | None:
-    broker, everywhere = entry.order["broker"], True
+def _denial(ring: KeyRing, settings: Settings, told: Mapping[str, Told], entry: OrderRecord) -> Denied | None:
+    order, broker, everywhere = entry.order, entry.order["broker"], True
     try:
-        key = must_be_vouched_for(ring, entry.order, request_of(entry.order), entry.now, partial(_noted, entry))
+        key = must_be_vouched_for(ring, order, request_of(order), entry.now, told[entry.id], settings)
         everywhere = False  # another broker may be within the key's bounds
         if key is not None:
             must_reach(key, brokers=broker)

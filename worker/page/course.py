@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from models.destinations import destination_of
 from models.settings import Settings
 
 Row = Mapping[str, object]
@@ -56,7 +57,7 @@ def _stretches(order: Row, attempts: Sequence[Row], fills: Sequence[Row]) -> Ite
     if here is None:
         return
     for number, attempt in enumerate(attempts):
-        broker = str(attempt["broker"])
+        broker = destination_of(attempt)
         started, sent, ended = (_time(attempt[name]) for name in ("started_at", "sent_at", "ended_at"))
         waited = "waited to be claimed" if number == 0 else f"waited for its turn at {broker}"
         for kind, words, until in (

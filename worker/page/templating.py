@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from models.clock import utcnow
+from models.destinations import joined
 from models.outward import printable
 from producers.cli.layout import cell
 
@@ -33,7 +34,7 @@ def environment() -> Environment:
         loader=PackageLoader("worker.page"), autoescape=True, finalize=_outward, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    made.filters |= {"id": whole, "tone": tone, "ago": ago, "money": money, "spaced": spaced}
+    made.filters |= {"id": whole, "tone": tone, "ago": ago, "money": money, "spaced": spaced, "place": place}
     made.globals |= {"order_link": order_link}
     return made
 
@@ -81,6 +82,12 @@ def spaced(word: object) -> str:
 def order_link(client_order_id: object) -> Markup:
     """Return the address of an order's page."""
     return Markup("/orders/") + Markup(quote(str(client_order_id), safe=""))  # noqa: S704 -- quoted
+
+
+def place(row: Mapping[str, object]) -> str:
+    """Say where a row is: at a broker, or in one of several accounts behind its login."""
+    account = row.get("account")
+    return joined(str(row["broker"]), None if account is None else str(account)) if row.get("broker") else ""
 
 
 def address(path: str, query: Mapping[str, object]) -> Markup:

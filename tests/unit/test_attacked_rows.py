@@ -1,0 +1,207 @@
+"""Whoever can write to the table of signed orders, and has no key, trades nothing else than was signed, and not twice.
+
+Each attack is one UPDATE of a row that a key has signed, and then a real claim.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from models.errors import Untrusted
+from models.messages import OrderRequest
+from models.record.tables import attempts, orders
+from tests.unit.trust_desk import LOW, SECRET, Make, TrustDesk, order, sealed, signer, wish
+
+
+def later(seconds: float) -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def house(make: Make) -> TrustDesk:
+    desk = make(require="all")
+    desk.key()
+    return desk
+
+
+def queued(desk: TrustDesk, **terms: Any) -> None:
+    desk.desk.place.intake.take([sealed(signer(), order(**terms))], "alpaca")
+
+
+def forge(desk: TrustDesk, **columns: Any) -> None:
+    with desk.database.write() as connection:
+        connection.execute(update(orders).values(**columns))
+
+
+#: What was signed beside the usual, and what is written over its row.
+ATTACKS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {"quantity": 500}),
+    ({}, {"quantity": 500, "amended_at": later(-1)}),
+    (LOW, {"limit_price": 900, "time_in_force": "gtc", "amended_at": later(-1)}),
+    ({}, {"notional": 500, "quantity": None}),
+    ({}, {"symbol": "PEP"}),
+    ({}, {"side": "sell_short"}),
+    ({}, {"strategy": "other"}),
+    ({}, {"strategy": None}),
+    ({}, {"tags": ["hedge"]}),
+    ({}, {"asset_class": "crypto"}),
+    ({}, {"currency": "EUR"}),
+    ({}, {"extended_hours": True}),
+    ({}, {"decision_price": 3}),
+    ({}, {"expires_at": later(3_000)}),
+    ({}, {"expires_at": None}),
+    ({}, {"created_at": later(-3_000)}),
+    ({}, {"group_id": "g-1", "group_kind": "oco", "leg": "first"}),
+    ({}, {"account": "ira"}),
+    ({}, {"filled_quantity": 4}),
+    ({}, {"filled_quantity": -4}),
+    (LOW, {"limit_price": 900}),
+    (LOW, {"order_type": "market", "limit_price": None}),
+    (LOW, {"time_in_force": "gtc"}),
+    (LOW, {"hidden": True, "version": 2}),
+    (LOW, {"display_quantity": 1, "version": 2}),
+    (LOW, {"algo": {"name": "adaptive"}, "version": 2}),
+    (LOW, {"time_in_force": "gtd", "good_till": later(90_000), "version": 2}),
+    ({"version": 2, "session": "any"}, {"session": None}),
+    ({}, {"not_before": later(-5), "version": 2}),
+]
+
+
+@pytest.mark.parametrize(("signed", "forged"), ATTACKS, ids=lambda one: ",".join(one) or "plain")
+def test_no_column_of_a_signed_row_can_be_changed(
+    house: TrustDesk, signed: dict[str, Any], forged: dict[str, Any]
+) -> None:
+    queued(house, **signed)
+    forge(house, **forged)
+    house.desk.place.work(["o-1"])
+    status, code = house.stands()
+    assert (status, code) in {("denied", "bad_signature"), ("denied", "invalid")}, house.row()["reason"]
+    assert not house.broker.get_orders(open_only=False), "nothing was sent"
+
+
+def replaced(desk: TrustDesk, **terms: str) -> None:
+    """Let the order's key replace it."""
+    desk.desk.wishes.record_replace(
+        desk.desk.wishes.judge("replace", wish(signer(), "replace", client_order_id="o-1", **terms).to_wire())
+    )
+
+
+@pytest.mark.parametrize("forged", [{"quantity": 5}, {"quantity": 9}, {"quantity": 5, "amended_at": None}])
+def test_a_signed_replace_is_what_counts_and_not_the_row(house: TrustDesk, forged: dict[str, Any]) -> None:
+    queued(house, **LOW)
+    replaced(house, quantity="2")
+    forge(house, **forged)
+    house.desk.place.work(["o-1"])
+    assert house.stands() == ("denied", "bad_signature")
+
+
+def test_an_order_is_sent_on_the_terms_of_its_signed_replaces(house: TrustDesk) -> None:
+    queued(house, **LOW)
+    replaced(house, quantity="2")
+    replaced(house, limit_price="1.25", quantity="3")
+    house.desk.place.work(["o-1"])
+    assert house.stands() == ("accepted", None), house.row()["reason"]
+    (sent,) = house.broker.get_orders(open_only=False)
+    assert (sent.quantity, sent.limit_price) == (3, Decimal("1.25"))
+
+
+def test_a_wish_that_nobody_has_signed_changes_no_order_at_its_broker(house: TrustDesk) -> None:
+    queued(house, **LOW)
+    house.desk.place.work(["o-1"])
+    forge(house, replace_request={"quantity": "500"}, available_at=later(-1))
+    house.desk.replacements.carry_out()
+    assert house.row()["replace_request"] is None
+    assert ("replace_refused", "nobody is known to have asked for it: quantity 500") in house.events()
+    replaced(house, quantity="2")
+    forge(house, replace_request={"quantity": "500"}, available_at=later(-1))
+    house.desk.replacements.carry_out()
+    assert [order.quantity for order in house.broker.get_orders(open_only=False)] == [5]
+    replaced(house, quantity="3")
+    house.desk.replacements.carry_out()
+    assert [order.quantity for order in house.broker.get_orders()] == [3]
+
+
+@pytest.mark.parametrize("how", [{"not_before": later(600).isoformat(), "version": 2}, {"needs": True}])
+def test_an_order_does_not_leave_its_hold_by_an_update(make: Make, how: dict[str, Any]) -> None:
+    desk = make(require="all")
+    desk.key(needs_approval="needs" in how)
+    queued(desk, **{name: value for name, value in how.items() if name != "needs"})
+    assert desk.stands()[0] == "held"
+    forge(desk, status="queued", held_for=None, available_at=later(-1))
+    desk.desk.place.work(["o-1"])
+    assert desk.stands()[0] == "denied"
+    assert not desk.broker.get_orders(open_only=False)
+
+
+@pytest.mark.parametrize("attempt_no", [0, 1])
+def test_an_order_that_has_ended_is_not_sent_again(house: TrustDesk, attempt_no: int) -> None:
+    queued(house)
+    house.desk.place.work(["o-1"])
+    assert house.stands()[0] == "filled"
+    forge(house, status="queued", filled_quantity=0, attempt_no=attempt_no, closed_at=None, available_at=later(-1))
+    if not attempt_no:
+        with house.database.write() as connection:
+            connection.execute(update(attempts).values(attempt_no=9))
+    house.desk.place.work(["o-1"])
+    assert house.stands()[0] == "denied"
+    assert len(house.broker.get_orders(open_only=False)) == 1
+
+
+# -- WHAT A WORKER ORDERS ITSELF ---
+def closing(**terms: Any) -> OrderRequest:
+    return OrderRequest(
+        **{"symbol": "KO", "side": "buy", "quantity": 5, "strategy": "dip", "route": ["alpaca"]} | terms
+    )
+
+
+@pytest.fixture
+def signing(make: Make, tmp_path: Path) -> TrustDesk:
+    path = tmp_path / "own.secret"
+    path.write_bytes(SECRET)
+    return make(require="all", key="k-1", key_file=str(path))
+
+
+def test_what_a_worker_orders_itself_is_signed_with_its_own_key(signing: TrustDesk) -> None:
+    signing.key()
+    (row,) = signing.desk.kills.own.record([closing(client_order_id="o-1")])
+    assert (row["key_id"], bool(row["signature"])) == ("k-1", True)
+    signing.desk.place.work(["o-1"])
+    assert signing.stands() == ("filled", None)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "words"),
+    [
+        (None, "there is no key"),
+        ({"strategies": ["other"]}, "not for dip"),
+        ({"symbols": ["PEP"]}, "not for KO"),
+        ({"brokers": ["tda"]}, "not for alpaca"),
+        ({"needs_approval": True}, "need somebody's approval"),
+        ({"not_after": later(-1)}, "not_after"),
+    ],
+    ids=str,
+)
+def test_what_its_key_is_not_good_for_is_not_recorded(
+    signing: TrustDesk, bounds: dict[str, Any] | None, words: str
+) -> None:
+    if bounds is not None:
+        signing.key(**bounds)
+    with pytest.raises(Untrusted, match=words):
+        signing.desk.kills.own.record([closing()])
+    assert signing.rows() == []
+
+
+@pytest.mark.parametrize("forged", [{"limit_price": 900}, {"strategy": "other"}, {"key_id": None, "signed_text": None}])
+def test_a_worker_signs_no_exits_for_a_group_that_somebody_has_forged(house: TrustDesk, forged: dict[str, Any]) -> None:
+    queued(house, **LOW)
+    own = house.desk.protections.own
+    own.must_be_vouched_for([house.row()])  # type: ignore[list-item]
+    forge(house, **forged)
+    with pytest.raises(Untrusted):
+        own.must_be_vouched_for([house.row()])  # type: ignore[list-item]
