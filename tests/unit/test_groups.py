@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select
 
 from models.errors import ConnectionLost, IdempotencyConflict, InvalidOrder, OrderRejected
 from models.groups import EXCLUSIVE, LEGS, WAITING, GroupKind, LegState, objection, split_group, status_of, troubles
@@ -312,31 +312,6 @@ def row_of_group(desk: BrokerDesk, id_: str = "e") -> Any:
 def row_of(desk: BrokerDesk, id_: str) -> Any:
     with desk.database.read() as connection:
         return connection.execute(select(orders).where(orders.c.client_order_id == id_)).one()
-
-
-def test_legs_whose_lead_has_left_their_group_do_not_wait_for_ever(desk: BrokerDesk) -> None:
-    recorded(desk)
-    with desk.database.write() as connection:
-        alone = update(orders).where(orders.c.leg == "entry").values(group_id=None, group_kind=None, leg=None)
-        connection.execute(alone)
-        connection.execute(update(orders).values(available_at=utcnow() - timedelta(minutes=5)))
-    desk.place.sweep()
-    for leg in ("take_profit", "stop_loss"):
-        left = row_of(desk, f"e.{leg}")
-        assert (left.status, "has the legs entry" in str(left.reason)) == ("denied", True)
-
-
-def test_an_entry_whose_exits_have_ended_does_not_rest_alone_in_silence(desk: BrokerDesk) -> None:
-    entry, target, stop = recorded(desk)
-    desk.place.work(["e.entry"])
-    told(desk, target, BrokerStatus.CANCELED)
-    assert group_of(desk) == "live", "the other exit still waits"
-    told(desk, stop, BrokerStatus.CANCELED)
-    found = row_of_group(desk)
-    assert (found.status, "nothing is open that would close it" in str(found.reason)) == ("broken", True)
-    assert row_of(desk, "e.entry").cancel_requested_at is not None
-    told(desk, entry, BrokerStatus.CANCELED)
-    assert row_of_group(desk)[2:4] == ("closed", None)
 
 
 def test_exits_that_end_with_an_entry_that_somebody_cancels_are_no_trouble(desk: BrokerDesk) -> None:
