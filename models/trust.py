@@ -162,7 +162,7 @@ def must_be_its(key: KeyRow, order: OrderRow | ReadableOrder) -> None:
 
 # -- THE ORDER AND ITS TEXT ---
 @dataclass(frozen=True, slots=True)
-class Told:
+class Journaled:
     """What the journal tells of an order: only workers and operators write it, and nobody changes it.
 
     Args:
@@ -177,7 +177,7 @@ class Told:
 
 
 def must_be_vouched_for(
-    ring: KeyRing, order: ReadableOrder, recorded: OrderRequest, now: datetime, told: Told, settings: Settings
+    ring: KeyRing, order: ReadableOrder, recorded: OrderRequest, now: datetime, told: Journaled, settings: Settings
 ) -> KeyRow | None:
     """See that somebody who may trade stands behind a recorded order; at which broker is a question of its own.
 
@@ -207,7 +207,7 @@ def must_be_vouched_for(
 
 
 def signed_by(
-    ring: KeyRing, order: ReadableOrder, recorded: OrderRequest, told: Told, settings: Settings
+    ring: KeyRing, order: ReadableOrder, recorded: OrderRequest, told: Journaled, settings: Settings
 ) -> tuple[KeyRow, OrderRequest] | None:
     """Return which key has signed a recorded order, whatever that may do now, and what it has signed.
 
@@ -257,7 +257,7 @@ def must_be_the_same(
     recorded: OrderRequest,
     where: str,
     settings: Settings,
-    told: Told,
+    told: Journaled,
 ) -> None:
     """See that the order which was recorded is the one that was signed, and is where its text lets it be.
 
@@ -304,7 +304,7 @@ def _may_be_at(settings: Settings, signed: OrderRequest, found: Sequence[str]) -
         return False
 
 
-def must_be_due(signed: OrderRequest, order: ReadableOrder, now: datetime, told: Told) -> None:
+def must_be_due(signed: OrderRequest, order: ReadableOrder, now: datetime, told: Journaled) -> None:
     """See that an order which waits to be sent has come to that by its steps, and not before its time.
 
     Raises:

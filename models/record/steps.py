@@ -13,7 +13,7 @@ from models.record.batch import OrderBatch
 from models.record.replaces import told_terms
 from models.record.statements import Query, among
 from models.record.tables import order_events
-from models.trust import Told
+from models.trust import Journaled
 
 
 class _Step(TypedDict):
@@ -39,7 +39,7 @@ _STEPS = Query(
 )
 
 
-def journal_of(connection: Connection, ids: Iterable[str], batch: OrderBatch | None = None) -> dict[str, Told]:
+def journal_of(connection: Connection, ids: Iterable[str], batch: OrderBatch | None = None) -> dict[str, Journaled]:
     """Return what the journal tells of each of these orders.
 
     Args:
@@ -47,14 +47,14 @@ def journal_of(connection: Connection, ids: Iterable[str], batch: OrderBatch | N
         ids: client_order_ids.
         batch: what has happened in this transaction counts too.
     """
-    told = {id_: Told(None, {}, {}) for id_ in ids}
+    told = {id_: Journaled(None, {}, {}) for id_ in ids}
     entries = batch.entries.values() if batch is not None else ()
     news = cast("Iterable[_Step]", chain.from_iterable(entry.events for entry in entries))
     for step in chain(_STEPS.rows(connection, ids=list(told)), news):
         before = told[step["client_order_id"]]
         moves = step["to_status"] is not None and step["from_status"] != step["to_status"]
         terms = told_terms(step["detail"]) if step["kind"] == _REPLACED else {}
-        told[step["client_order_id"]] = Told(
+        told[step["client_order_id"]] = Journaled(
             step["to_status"] if moves else before.status,
             {**before.at, step["kind"]: step["at"]},
             {**before.terms, **terms},

@@ -14,7 +14,7 @@ from models.preview_digest import digest_of
 from models.record.intake import request_of, row_of
 from models.routes import route_of
 from models.settings import Settings
-from models.trust import Told, must_be_the_same
+from models.trust import Journaled, must_be_the_same
 
 ACCOUNTS = {"ira": "DU1111111", "tax": "DU2222222"}
 SETTINGS = Settings.model_validate(
@@ -55,7 +55,7 @@ def signed(**text: Any) -> OrderRequest:
 
 def compare(request: OrderRequest, **forged: Any) -> None:
     row: Any = {**row_of(request, route_of(SETTINGS, request), utcnow()), **forged}
-    must_be_the_same(request, request_of(row), destination_of(row), SETTINGS, Told("queued", {}, {}))
+    must_be_the_same(request, request_of(row), destination_of(row), SETTINGS, Journaled("queued", {}, {}))
 
 
 @pytest.mark.parametrize("text", TEXTS)

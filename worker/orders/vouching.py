@@ -25,7 +25,7 @@ from models.record.rows import Json
 from models.record.steps import journal_of
 from models.settings import Settings
 from models.signing import Envelope
-from models.trust import KeyRing, Told, must_be_its, must_be_valid, must_be_vouched_for, must_reach
+from models.trust import Journaled, KeyRing, must_be_its, must_be_valid, must_be_vouched_for, must_reach
 from models.vocabulary import Denial
 from models.wishes import SignedWish, read_cancel, read_replace
 
@@ -69,7 +69,7 @@ class Vouching:
         return read_ring(connection, self.security, self.reader.marker(connection))
 
 
-def _denial(ring: KeyRing, settings: Settings, told: Mapping[str, Told], entry: OrderRecord) -> Denied | None:
+def _denial(ring: KeyRing, settings: Settings, told: Mapping[str, Journaled], entry: OrderRecord) -> Denied | None:
     order, broker, everywhere = entry.order, entry.order["broker"], True
     try:
         key = must_be_vouched_for(ring, order, request_of(order), entry.now, told[entry.id], settings)
