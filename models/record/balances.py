@@ -11,7 +11,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, CompoundSelect, Connection, Row, Table, select, tuple_
+from sqlalchemy import ColumnElement, CompoundSelect, Connection, Row, Table, select, tuple_, union
 
 from models.record.balance_tables import (
     position_changes,
@@ -26,6 +26,10 @@ from models.record.lots import UNKNOWN, BalanceKey, DayBalance, Days, Execution,
 #: A row, whose columns are read by name.
 Stored = Row[Any]
 _KEY = BalanceKey._fields
+#: Of executions: our own, and those of others.
+SOURCES = ("ours", "external")
+#: Above all ids that there will be.
+_FAR = 10**12
 #: Keys in one statement.
 _KEYS = 300
 
@@ -68,9 +72,13 @@ def since_kept(connection: Connection) -> Reckoning:
 
 def touched() -> CompoundSelect[Any]:
     """Return the query of the short keys of which what is kept may not be all: something changed, or came since."""
-    c, e, p = position_changes.c, position_executions.c, position_progress.c
-    since = select(*(e[name] for name in ShortKey._fields)).where(e.source == p.source, e.id > p.kept_id)
-    return select(*(c[name] for name in ShortKey._fields)).union(since)
+    e, p = position_executions.c, position_progress.c
+    found = [select(*(position_changes.c[name] for name in ShortKey._fields))]
+    for source in SOURCES:
+        kept = select(p.kept_id).where(p.source == source).scalar_subquery()
+        since = e.id > kept, e.id < kept + _FAR  # of a range PostgreSQL guesses few, of `>` alone a third of all
+        found.append(select(*(e[name] for name in ShortKey._fields)).where(e.source == source, *since))
+    return union(*found)
 
 
 def reckoned(

@@ -6,11 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import func, select, update
 
+from benchmarks import past
 from models.history import History
-from models.record.balances import since_kept
+from models.record.balance_tables import position_progress
+from models.record.balances import since_kept, touched
 from models.record.database import Database, upgrade
 from models.record.one_look import one_look
+from models.record.tables import fills
 from tests.unit.trades import MadeTrade, TradeLedger, keep_all, later
 
 
@@ -40,3 +44,21 @@ def test_what_a_leader_keeps_meanwhile_counts_once(ledger: TradeLedger) -> None:
     assert [row["realized"] for row in History(ledger.database).pnl("month", until="2026-01-31", method="average")] == [
         20
     ]
+
+
+def test_postgresql_reads_no_order_whose_executions_are_kept(request: pytest.FixtureRequest) -> None:
+    """It guesses, of what came since, a third of all there ever was, unless it is told better."""
+    database = Database(request.getfixturevalue("postgres").fresh())
+    upgrade(database)
+    past.make(database, 20_000)
+    with database.write() as connection:
+        newest = select(func.max(fills.c.id)).scalar_subquery()
+        connection.execute(update(position_progress).where(position_progress.c.source == "ours").values(kept_id=newest))
+    asked = {view: f"SELECT * FROM {view}" for view in ("v_pnl", "v_positions", "v_position_days")}
+    with database.read() as connection:
+        asked["touched"] = str(touched().compile(connection, compile_kwargs={"literal_binds": True}))
+        plans = {n: connection.exec_driver_sql(f"EXPLAIN ANALYZE {one}").scalars().all() for n, one in asked.items()}
+    database.close()
+    for name, plan in plans.items():
+        scans = [line for line in plan if "Seq Scan on orders" in line or "Seq Scan on fills" in line]
+        assert not [line for line in scans if "never executed" not in line], (name, plan)
