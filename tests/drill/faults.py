@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, insert
 
+from models.clock import utcnow
 from models.notify import NewsKind
+from models.record.tables import order_events
 from tests.kit import PostgresServer, World
 from tests.kit.postgres import SickDatabase
 
@@ -165,8 +167,9 @@ def _disk_full(scene: Scene) -> Iterator[None]:
 def _events_held(scene: Scene) -> Iterator[None]:
     engine = create_engine(scene.world.settings.database)
     with engine.connect() as connection:
-        connection.execute(text("SELECT pg_current_xact_id()"))  # a transaction that may write, and does not end
-        scene.world.orders.send("KO", "buy", 1)
+        order = scene.world.orders.send("KO", "buy", 1)
+        event = {"client_order_id": order.client_order_id, "at": utcnow(), "kind": "note"}
+        connection.execute(insert(order_events).values(**event))  # a transaction that does not end
         yield
         connection.rollback()
     engine.dispose()
@@ -242,7 +245,7 @@ DRILLS = (
     Drill("disk full", _disk_full, *_UNWRITABLE),
     Drill("outcome of an order unknown", _swallowed, "1 outcome nobody knows",
           "CorroUnresolved", "/attention", NewsKind.UNRESOLVED),
-    Drill("throttled", _door("alpaca", "status", orders=_MANY, operation="place", status=429), "rate_limited",
+    Drill("throttled", _door("alpaca", "status", orders=_MANY, operation="place", status=429), "HTTP 429",
           "CorroRejections", row="throttled by the broker, or by our budget"),
     Drill("refused", _door("alpaca", "refuse", orders=_MANY), "refused|insufficient", "CorroRejections"),
     Drill("orders fall back", _door("ibkr", "refuse", orders=_MANY, route=("ibkr", "alpaca")), r"\(fell back\)",
