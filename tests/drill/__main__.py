@@ -69,7 +69,7 @@ def rehearse(drill: Drill, postgres: PostgresServer, home: Path, shots: Path | N
             message = told(heard(f"corro {drill.news}"), lambda: receiver.titles) if drill.news else None
             alert = told(lambda: watch.holds(drill.alert), watch.samples)
         began = time.monotonic()
-        lasts = drill.news is not None and TOPICS[drill.news].lasts
+        lasts = drill.news is not None and TOPICS[drill.news].lasts and drill.heals
         over = told(heard(f"corro {drill.news} over"), lambda: receiver.titles) if lasts else None
     return DrillTimes(drill.name, page, alert, message, over)
 

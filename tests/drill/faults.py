@@ -47,6 +47,7 @@ class Drill:
         row: what the table in docs/page.md calls it, where that is not the name.
         tables: settings of the world beyond the usual ones.
         on_sqlite: the record is a file; else PostgreSQL keeps it.
+        heals: it is over with its cause; else processes have to be started again.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Drill:
     row: str = ""
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     on_sqlite: bool = False
+    heals: bool = True
 
 
 def _door(door: str, kind: str, *, orders: int = 0, route: tuple[str, ...] = (), **aim: Any) -> Strike:
@@ -240,7 +242,8 @@ DRILLS = (
     Drill("Redis refusing", _queue_refuses, *_QUEUE),
     Drill("database down", _database_down, "Database unavailable", "CorroDatabaseDown", "/", NewsKind.DATABASE_DOWN),
     Drill("file of SQLite removed", _file_removed, "Database unavailable", "CorroDatabaseDown", "/",
-          row="SQLite's file removed or replaced while in use", on_sqlite=True),
+          row="SQLite's file removed or replaced while in use",
+          news=NewsKind.DATABASE_DOWN, on_sqlite=True, heals=False),
     Drill("database only reads", _reads_only, *_UNWRITABLE),
     Drill("disk full", _disk_full, *_UNWRITABLE),
     Drill("outcome of an order unknown", _swallowed, "1 outcome nobody knows",
