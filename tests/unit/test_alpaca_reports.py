@@ -285,6 +285,33 @@ def test_a_listing_that_was_asked_for_before_a_correction_was_told_takes_nothing
     assert listed(known, "86.88", monotonic()).revision > second.revision  # asked for since: it was put right again
 
 
+@pytest.mark.parametrize("is_pushed_first", [False, True])
+def test_a_listing_that_goes_on_showing_what_was_put_right_beside_its_correction_takes_nothing_back(
+    is_pushed_first: bool,
+) -> None:
+    """Of three tellings the last one stands, in every reading; told twice, none is news."""
+    known, own = Executions(), _own(ACTIVITY)
+    row = ACTIVITY | {"type": "trade_correct"}
+    first = row | {"id": "20261008::b", "previous_execution_id": own, "price": "86"}
+    second = row | {"id": "20261008::c", "previous_execution_id": "b", "price": "87"}
+    if is_pushed_first:
+        told(known, event(event="trade_correct", execution_id="b", previous_execution_id=own, price="86"))
+    rows, readings = [ACTIVITY, first, second], []
+    for at in range(3):
+        beside = {amended(one) for one in rows}
+        readings.append([
+            known.known(of_activity(one), amended(one), listed_at=monotonic() + at, beside=beside) for one in rows
+        ])  # fmt: skip
+    assert {fill.execution_id for fill in readings[0]} == {own}
+    revisions = [[fill.revision for fill in found] for found in readings]
+    assert revisions[0] == revisions[1] == revisions[2]
+    assert revisions[0][0] == 0 <= revisions[0][1] < revisions[0][2]
+
+
+def _own(raw: dict[str, Any]) -> str:
+    return str(raw["id"]).rpartition("::")[2]
+
+
 def test_both_feeds_name_an_execution_alike_where_the_activity_has_the_id_of_the_stream_in_it() -> None:
     own = ACTIVITY["id"].rpartition("::")[2]
     stream = told(Executions(), event(execution_id=own))

@@ -9,7 +9,7 @@ another price or size under its old id. corro knows an execution by its first id
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -117,23 +117,30 @@ class _Told:
 
     #: Each content with its revision, the newest last.
     revisions: dict[_Content, int] = field(default_factory=dict)
+    #: What another row of a listing puts right or takes back.
+    amended: set[_Content] = field(default_factory=set)
     #: When the newest was current at the broker, in seconds of the monotonic clock.
     current_at: float = -inf
 
     def is_of_the_past(self, content: _Content, *, amends: bool, listed_at: float | None) -> bool:
         """Tell whether something else is known that is newer.
 
-        | told by                     | is of the past if                                                     |
-        |-----------------------------|-----------------------------------------------------------------------|
-        | an event of a new execution | anything else is known: it is the first telling, however late it came |
-        | a correction, a bust        | never                                                                 |
-        | a listing                   | it was asked for before something else was told                       |
+        | told by                          | is of the past if                                                     |
+        |----------------------------------|-----------------------------------------------------------------------|
+        | an event of a new execution      | anything else is known: it is the first telling, however late it came |
+        | a correction, a bust             | never                                                                 |
+        | a listing                        | it was asked for before something else was told                       |
+        | a listing, beside its correction | always: it goes on showing both                                       |
         """
         if not self.revisions or content == next(reversed(self.revisions)):
             return False
-        if listed_at is not None:
-            return listed_at < self.current_at
-        return not amends
+        if content in self.amended:
+            return True
+        return listed_at < self.current_at if listed_at is not None else not amends
+
+    def put_right(self, named: str) -> None:
+        """Take in that listings show what puts a content right as a row beside it."""
+        self.amended |= {content for content in self.revisions if content[0] == named}
 
 
 class Executions:
@@ -149,13 +156,21 @@ class Executions:
         #: First id -> all that was told of it.
         self._told: OrderedDict[str, _Told] = OrderedDict()
 
-    def known(self, fill: FillReport, amends: str | None = None, *, listed_at: float | None = None) -> FillReport:
+    def known(
+        self,
+        fill: FillReport,
+        amends: str | None = None,
+        *,
+        listed_at: float | None = None,
+        beside: Collection[str | None] = (),
+    ) -> FillReport:
         """Return a telling under the execution's first id, and with its revision.
 
         Args:
             fill: as the broker told it.
             amends: the id that it puts right or takes back; None if it says of itself that it is new.
             listed_at: when the listing that has it was asked for, by the monotonic clock; None for an event.
+            beside: ids that other rows of the same listing put right or take back.
         """
         content = (fill.execution_id, fill.quantity, fill.price, fill.busted)
         with self._lock:
@@ -165,6 +180,10 @@ class Executions:
             told = self._told.get(first) or _Told()
             _keep(self._told, first, told)
             revisions = told.revisions
+            if amends is not None and listed_at is not None and amends != fill.execution_id:
+                told.put_right(amends)
+            if fill.execution_id in beside and amends != fill.execution_id:
+                told.amended.add(content)
             if told.is_of_the_past(content, amends=amends is not None, listed_at=listed_at):
                 return replace(fill, execution_id=first, revision=revisions.get(content, 0))
             if content not in revisions or (listed_at is not None and list(revisions)[-1] != content):

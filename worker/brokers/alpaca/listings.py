@@ -84,7 +84,8 @@ class AlpacaListings:
         while True:
             asked_at = monotonic()
             rows = self._rest().read("/account/activities/FILL", query, list)
-            for fill in self._readable("execution", rows, partial(self._fill, asked_at)):
+            beside = {soft(amended, row) for row in rows}
+            for fill in self._readable("execution", rows, partial(self._fill, asked_at, beside)):
                 if fill.filled_at >= since:
                     found[fill.execution_id, fill.revision] = fill
             if len(rows) < FILLS_PAGE:
@@ -184,8 +185,8 @@ class AlpacaListings:
             self._odd.note(named("order", row), error)
         return self._rest().parse(read.ids_of, row)
 
-    def _fill(self, asked_at: float, row: Raw) -> FillReport:
-        return self._executions.known(of_activity(row), amended(row), listed_at=asked_at)
+    def _fill(self, asked_at: float, beside: set[str | None], row: Raw) -> FillReport:
+        return self._executions.known(of_activity(row), amended(row), listed_at=asked_at, beside=beside)
 
     def _readable(self, what: str, rows: list[Raw], reader: Callable[[Raw], T]) -> list[T]:
         """Read the rows that can be read; where none of several can be, it is the listing that cannot.
