@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Subquery, func, select, union_all
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Float,
+    FromClause,
+    Subquery,
+    cast,
+    func,
+    literal_column,
+    select,
+    type_coerce,
+    union_all,
+)
 
 from models.record.archive_tables import archived_fills
 from models.record.tables import SIDE_OF_FILL, fills, orders
@@ -16,22 +29,26 @@ Holders = dict[tuple[str | None, str], Decimal]
 #: Makes a condition for `fills` and for `archived_fills`.
 Which = Callable[[FromClause], ColumnElement[bool]]
 _ZERO = Decimal(0)
-#: Decimals of a quantity at most; and digits for which the sum of a database that adds up floats is good.
-_PLACES, _DIGITS = 9, 13
+#: Decimals of a quantity that count; and digits that SQLite keeps of each.
+_PLACES, _DIGITS = 9, 15
 
 
 def held_by(connection: Connection, where: Which) -> Holders:
     """Return what strategies hold of symbols by the executions for which a condition holds; nothing that is flat.
 
-    The database adds up, each side by itself: what is left of two large sums is as exact as they are.
+    The database adds up, whole units and parts of one as integers: SQLite's floats would leave crumbs of what is flat.
     """
     every = _executions(where).c
-    query = select(every.strategy, every.symbol, every.side, func.sum(every.quantity))
+    quantity = type_coerce(every.quantity, Float)
+    whole = cast(quantity, BigInteger)
+    parts_of_one = cast(func.round((quantity - whole) * literal_column(f"1e{_PLACES}")), BigInteger)
+    query = select(every.strategy, every.symbol, every.side, func.sum(whole), func.sum(parts_of_one))
     sums: dict[tuple[str | None, str], list[Decimal]] = {}
-    for strategy, symbol, side, quantity in connection.execute(
+    for strategy, symbol, side, units, parts in connection.execute(
         query.group_by(every.strategy, every.symbol, every.side)
     ):
-        sums.setdefault((strategy, symbol), []).append(signed(Side(side)) * quantity)
+        held = Decimal(units) + Decimal(parts).scaleb(-_PLACES)
+        sums.setdefault((strategy, symbol), []).append(signed(Side(side)) * held)
     found = {whose: round(sum(parts, _ZERO), _places(parts)) for whose, parts in sums.items()}
     return {whose: held for whose, held in found.items() if held}
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+from sqlalchemy import insert
 
-from models.record.holders import decide_closings
+from models.clock import utcnow
+from models.record.database import Database
+from models.record.holders import decide_closings, holders
+from models.record.tables import fills, orders
 
 SHARED = {"dip": 60, "trend": 40}
 CASES: dict[str, tuple[int, dict[str | None, int], bool, list[tuple[str | None, str, int]]]] = {
@@ -34,3 +38,32 @@ def test_a_position_is_closed_by_those_who_hold_it(name: str) -> None:
     )
     assert [(one.strategy, one.side, one.quantity) for one in found] == wanted
     assert sum(one.quantity for one in found) <= abs(shown)
+
+
+def test_what_is_held_is_as_exact_as_its_executions_however_many_there_are(database: Database) -> None:
+    sides = {"dip": ("buy", "sell"), "coin": ("buy", "sell"), "short": ("sell_short", "buy_to_cover")}
+    with database.write() as connection:
+        for strategy, symbol, sizes in (
+            ("dip", "KO", (["0.1"] * 3000, ["300"])),
+            ("coin", "BTC/USD", (["0.000000123", "0.1"], ["0.1"])),
+            ("dip", "SHIB/USD", (["100.123456789"] * 20_000, ["2002469.13578"])),
+            ("short", "PEP", (["1234567.1"] * 10, ["12345670"])),
+        ):
+            for side, quantities in zip(sides[strategy], sizes, strict=True):
+                id_ = f"{symbol}-{side}"
+                at = {name: utcnow() for name in ("available_at", "created_at", "updated_at")}
+                row = {"symbol": symbol, "side": side, "strategy": strategy, "status": "filled", "body_hash": "x"}
+                connection.execute(
+                    insert(orders).values(client_order_id=id_, filled_quantity=0, attempt_no=1, broker="a", **row, **at)
+                )
+                of = {"client_order_id": id_, "broker": "a", "attempt_no": 1, "symbol": symbol, "strategy": strategy}
+                when = {"filled_at": utcnow(), "recorded_at": utcnow(), "late": False}
+                made = [
+                    {"execution_id": f"{id_}-{n}", "quantity": Decimal(size), "price": Decimal(1), **of, **when}
+                    for n, size in enumerate(quantities)
+                ]
+                connection.execute(insert(fills), made)
+    with database.read() as connection:
+        assert holders(connection, "a") == {
+            ("coin", "BTC/USD"): Decimal("0.000000123"), ("short", "PEP"): Decimal(-1),
+        }  # fmt: skip
