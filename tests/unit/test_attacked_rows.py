@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import update
 
-from models.errors import Untrusted
+from models.errors import DataError, Untrusted
 from models.messages import OrderRequest
+from models.record.holders import Closing
 from models.record.tables import attempts, orders
+from models.vocabulary import Side
 from tests.unit.trust_desk import LOW, SECRET, Make, TrustDesk, order, sealed, signer, wish
+from worker.control.kill import closing_id
 
 
 def later(seconds: float) -> datetime:
@@ -205,3 +209,22 @@ def test_a_worker_signs_no_exits_for_a_group_that_somebody_has_forged(house: Tru
     forge(house, **forged)
     with pytest.raises(Untrusted):
         own.must_be_vouched_for([house.row()])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(("key_id", "gives_up"), [(None, False), ("k-1", True)])
+def test_nobody_uses_up_the_closing_orders_of_a_kill_without_a_key(
+    signing: TrustDesk, key_id: str | None, gives_up: bool
+) -> None:
+    signing.key()
+    about, control = Closing("KO", Side.SELL, Decimal(5), "dip", "alpaca"), {"generation": 7, "kill": {"flatten": True}}
+    names = {"symbol": "KO", "side": "sell", "strategy": "dip", "broker": "alpaca", "account": None}
+    before: Any = [
+        {**names, "client_order_id": closing_id(7, about, no), "key_id": key_id, "status": "denied", "reason": "x"}
+        for no in (1, 2, 3)
+    ]
+    ask = partial(signing.desk.kills._request, control, about, before)  # type: ignore[arg-type]
+    if gives_up:
+        with pytest.raises(DataError, match="3 closing orders have ended"):
+            ask()
+    else:
+        assert ask().client_order_id == closing_id(7, about, 4)

@@ -36,6 +36,8 @@ _OPEN = [str(status) for status in OPEN]
 _DONE = [str(status) for status in (*DONE, BrokerStatus.UNKNOWN)]
 #: Closing orders of one position, one after the other, before a person is asked.
 MOST_TRIES = 3
+#: Ids of them that are known as such: somebody else may have used some up.
+_MOST_IDS = 100
 _NONE = Decimal(0)
 #: Kinds of scopes that hold no positions of their own.
 UNHELD = frozenset({"key"})
@@ -241,7 +243,7 @@ def is_its_own(row: OrderRow, generation: int) -> bool:
     if not row["client_order_id"].startswith(closing_prefix(generation)) or row["side"] not in CLOSING:
         return False
     closing = Closing(row["symbol"] or "", Side(row["side"]), _NONE, row["strategy"], destination_of(row))
-    return any(row["client_order_id"] == closing_id(generation, closing, no + 1) for no in range(MOST_TRIES))
+    return any(row["client_order_id"] == closing_id(generation, closing, no + 1) for no in range(_MOST_IDS))
 
 
 def is_about(row: OrderRow, closing: Closing) -> bool:

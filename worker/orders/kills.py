@@ -168,7 +168,7 @@ class Kills:
         if not self._may_close(control) or not self._pauses.is_over(key, elapsed()):
             return False, None
         rows = self._closing_orders(control)
-        if any(row["status"] in OPEN for row in rows):
+        if any(row["status"] in OPEN for row in rows if self.own.may_be_ours(row)):
             return False, None
         unread = self.positions.read_anew()
         closings = self._closings(control)
@@ -210,14 +210,15 @@ class Kills:
             DataError: no price is known; or as many as may be tried have ended before.
             Untrusted: it has to be signed, and this worker cannot.
         """
-        tried = [row for row in before if kills.is_about(row, closing)]
+        named = [row for row in before if kills.is_about(row, closing)]
+        tried = [row for row in named if self.own.may_be_ours(row)]  # others have taken an id, and nothing more
         if len(tried) >= kills.MOST_TRIES:
             last = tried[-1]
             raise DataError(f"{len(tried)} closing orders have ended, the last {last['status']}: {last['reason']}")
         collar = (control["kill"] or {}).get("collar")
         price = self._price(closing, Decimal(collar)) if collar else None
         request = OrderRequest(
-            client_order_id=kills.closing_id(control["generation"], closing, len(tried) + 1),
+            client_order_id=kills.closing_id(control["generation"], closing, len(named) + 1),
             symbol=closing.symbol,
             side=closing.side,
             quantity=closing.quantity,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from models.errors import ConfigurationError, Untrusted
 from models.messages import OrderRequest
 from models.record.intake import request_of
-from models.record.rows import NewOrder, ReadableOrder
+from models.record.rows import NewOrder, OrderRow, ReadableOrder
 from models.record.steps import journal_of
 from models.settings import Settings
 from models.signing import Signer
@@ -38,6 +38,10 @@ class OwnOrders:
 
     def __init__(self, settings: Settings, broker: str, batches: Batches, vouching: Vouching) -> None:
         self.settings, self.broker, self.batches, self.vouching = settings, broker, batches, vouching
+
+    def may_be_ours(self, row: OrderRow) -> bool:
+        """Tell whether a worker may have recorded an order: where all are signed, none without a signature is."""
+        return row["key_id"] is not None or not self.vouching.always
 
     def record(self, requests: Sequence[OrderRequest]) -> Sequence[NewOrder]:
         """Record orders, all or none, signed where they have to be.
