@@ -48,7 +48,7 @@ DECLARE
     'key_id', 'signed_text', 'signature', 'not_before', 'session', 'held_for', 'available_at', 'created_at',
     'expires_at', 'closed_at', 'updated_at', 'group_id', 'group_kind', 'leg', 'asset_class',
     'currency', 'legs', 'notional', 'good_till', 'limit_offset', 'display_quantity', 'hidden', 'algo', 'account'];
-  not_said text[] := ARRAY['broker_order_id', 'avg_fill_price', 'cancel_requested_at', 'cancel_sent_at',
+  not_said text[] := ARRAY['broker_order_id', 'broker_status', 'avg_fill_price', 'cancel_requested_at', 'cancel_sent_at',
     'replace_request', 'amended_at', 'wishes', 'submitted_at', 'accepted_at'];
   one record;
 BEGIN

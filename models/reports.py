@@ -41,6 +41,8 @@ class BrokerStatus(StrEnum):
     UNKNOWN = "unknown"
 
 
+#: Raw statuses that are no word of a broker's: its executions alone are known of an order, or it could not be read.
+EXECUTIONS_ONLY, UNREADABLE = OURS = ("executions only", "unreadable")
 #: Statuses after which the broker will do nothing more with the order.
 DONE = frozenset(
     {BrokerStatus.FILLED, BrokerStatus.CANCELED, BrokerStatus.EXPIRED, BrokerStatus.REJECTED, BrokerStatus.REPLACED}
@@ -193,6 +195,11 @@ class OrderReport(_Identified):
     dormant: bool = False
     submitted_at: datetime | None = None
     updated_at: datetime | None = None
+
+    @property
+    def word(self) -> str | None:
+        """The broker's own word for the status, as `orders.broker_status` keeps it; None where it has said none."""
+        return None if self.raw_status in OURS else self.raw_status and self.raw_status[:64]
 
     @property
     def at_work(self) -> bool:

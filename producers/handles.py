@@ -91,6 +91,11 @@ class Order:
         return self.row.get("reason")
 
     @property
+    def reason_code(self) -> str | None:
+        """The same as one word that a program can rely on: no_position, halted ...; None where there is none."""
+        return self.row.get("reason_code")
+
+    @property
     def created_at(self) -> datetime:
         """When it was asked for, UTC."""
         created: datetime = self.row["created_at"]

@@ -30,7 +30,7 @@ v_orders = _view(
     avg_fill_price=Money, filled_notional=Money, reason=String, reason_code=String, created_at=UtcTime,
     expires_at=UtcTime, submitted_at=UtcTime, accepted_at=UtcTime, closed_at=UtcTime, updated_at=UtcTime,
     group_id=String, leg=String, legs=JSON, good_till=UtcTime, limit_offset=Money, display_quantity=Money,
-    hidden=Boolean, algo=JSON, account=String,
+    hidden=Boolean, algo=JSON, account=String, broker_status=String,
 )  # fmt: skip
 #: One row for each leg.
 v_groups = _view(

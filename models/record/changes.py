@@ -38,6 +38,7 @@ class OrderChanges(TypedDict, total=False):
     broker: str
     account: str | None
     broker_order_id: str | None
+    broker_status: str | None
     attempt_no: int
     filled_quantity: Decimal
     avg_fill_price: Decimal | None

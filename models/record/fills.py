@@ -30,7 +30,7 @@ import structlog
 from models.encoding import plain
 from models.instruments import PLAIN
 from models.lifecycle import Fact, State
-from models.record.leg_fills import by_legs, counted, is_nowhere, leg_of, packages, traded
+from models.record.leg_fills import by_legs, counted, is_nowhere, leg_of, of_its_leg, packages, traded
 from models.record.linked import legs_of
 from models.record.means import average, rest_price, rounded
 from models.record.rows import FillRow
@@ -56,8 +56,8 @@ def fill(entry: OrderRecord, attempt_no: int, report: FillReport) -> bool:
     """Record one execution; returns False if it was known, or counts for nothing."""
     if is_nowhere(entry, report):
         return False
-    row = _known(entry, attempt_no, report)
-    if row is None:
+    report = of_its_leg(entry, entry.attempts[attempt_no]["broker"], report)
+    if (row := _known(entry, attempt_no, report)) is None:
         return not report.amends and _add(entry, attempt_no, report)
     if report.revision > row["revision"] or (report.busted and row["quantity"]) or _reads_otherwise(row, report):
         _correct(entry, attempt_no, row, report)

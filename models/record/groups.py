@@ -245,7 +245,7 @@ def _wait_like(lead: OrderRecord, leg: OrderRecord) -> None:
     if destination_of(leg.order) != destination_of(row):
         leg.note("moved", f"to {destination_of(row)} {words}")
     if _place(leg) != _place(lead):
-        leg.set(broker=row["broker"], account=row["account"], broker_order_id=None)
+        leg.set(broker=row["broker"], account=row["account"], broker_order_id=None, broker_status=None)
         leg.set(available_at=row["available_at"], expires_at=row["expires_at"])
         leg.set(reason=row["reason"], held_for=row["held_for"], reason_code=row["reason_code"])
 

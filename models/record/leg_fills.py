@@ -29,6 +29,19 @@ def is_nowhere(entry: OrderRecord, report: FillReport) -> bool:
     return bool(entry.order["legs"]) and leg_of(entry, report) is None
 
 
+def of_its_leg(entry: OrderRecord, broker: str, report: FillReport) -> FillReport:
+    """Return an execution under an id of its own, where its broker names those of several legs alike.
+
+    An execution is told from others by broker, id and leg; the id of the first leg that was told stays as it is.
+    """
+    number = leg_of(entry, report)
+    theirs = (broker, report.execution_id)
+    others = (row["leg"] for row in entry.fills if (row["broker"], row["execution_id"]) == theirs)
+    if number is None or next(others, number) == number:
+        return report
+    return replace(report, execution_id=f"{report.execution_id}/{number}")
+
+
 def traded(entry: OrderRecord, report: FillReport) -> tuple[str, int | None, str | None]:
     """Return what an execution trades, as its row has it: the symbol, the leg and its side."""
     legs = legs_of(entry.order)

@@ -24,7 +24,7 @@ from models.record.statements import Change
 from models.record.statements import Row as Row
 from models.record.tables import attempts
 from models.record.usage import Uses, is_counted, uses
-from models.reports import FillReport
+from models.reports import DONE, FillReport, OrderReport
 from models.vocabulary import LIVE, OPEN, TERMINAL, UNCLEAR, UNSENT, WAITS_FOR_OWNER, Outcome, Side, Status, signed
 
 if TYPE_CHECKING:
@@ -199,6 +199,13 @@ class OrderRecord:
         self.order.update(changes)
         self.order["updated_at"] = self.now
         self.changed.update(changes)
+
+    def hear(self, attempt_no: int, report: OrderReport) -> None:
+        """Keep the broker's own word for where the order stands; of one that has ended only the word of an end."""
+        speaks = attempt_no == self.order["attempt_no"] and self.status is not Status.QUEUED
+        fits = self.status in OPEN or report.status in DONE
+        if speaks and fits and report.word not in (None, self.order["broker_status"]):
+            self.set(broker_status=report.word)
 
     def complete(self) -> None:
         """End the order if a replace has left nothing to do: more fills will not come to say so."""

@@ -58,6 +58,7 @@ class _NewOrder(_OfGroup, _OfKind):
 
 class _Order(_NewOrder):
     broker_order_id: str | None
+    broker_status: str | None
     avg_fill_price: Decimal | None
     cancel_requested_at: datetime | None
     cancel_sent_at: datetime | None

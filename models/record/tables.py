@@ -82,6 +82,8 @@ orders = Table(
     Column("broker", String(32)),
     Column("account", String(32)),
     Column("broker_order_id", Name(64)),
+    #: The broker's own word for where it stands: an exit that sleeps there is accepted, and `held` or `PreSubmitted`.
+    Column("broker_status", Words(64)),
     #: Attempts begun so far.
     Column("attempt_no", Integer, nullable=False, default=0),
     Column("filled_quantity", Money, nullable=False, default=Decimal(0)),

@@ -268,8 +268,13 @@ def fitting(table: Table, what: str, **filters: Any) -> dict[str, Any]:
     return given
 
 
-def placed(broker: str | None, account: str | None) -> dict[str, str | None]:
+def placed(broker: str | None, account: str | None, destinations: Sequence[str] | None = None) -> dict[str, str | None]:
     """Return what rows must have that are at a broker, or in an account: `ira`, `ibkr:ira`; a broker may be one, too.
+
+    Args:
+        broker: its name, or `ibkr:ira`.
+        account: its name, alone or behind that of its broker.
+        destinations: everywhere an order can go; None: as the settings say.
 
     Raises:
         InvalidRequest: no account has that name, or it is another broker's.
@@ -278,14 +283,16 @@ def placed(broker: str | None, account: str | None) -> dict[str, str | None]:
         broker, account = None, broker
     if account is None:
         return {"broker": broker, "account": None}
-    from models.settings import load_settings
+    if destinations is None:
+        from models.settings import load_settings
 
+        destinations = load_settings().destinations
     if BETWEEN in account and not names_account(account):
         raise InvalidRequest(f"--account: must be an account, or BROKER:ACCOUNT, was {account!r}")
     at, name = split(account) if BETWEEN in account else (broker, account)
     if broker not in (None, at):
         raise InvalidRequest(f"--account: {account} is not at {broker}")
-    known = [where for where in load_settings().destinations if BETWEEN in where]
+    known = [where for where in destinations if BETWEEN in where]
     if known and not any(split(where)[1] == name and at in (None, broker_of(where)) for where in known):
         raise InvalidRequest(f"--account: there is no {joined(at, name) if at else name}; there are {', '.join(known)}")
     return {"broker": at, "account": name}

@@ -9,7 +9,7 @@ import typer
 
 from models.errors import DatabaseUnavailable, InvalidRequest
 from producers.cli import show
-from producers.cli.app import LAST_ID, Form, Json, Limit, Out, Wide, client, opened, tell, whole
+from producers.cli.app import LAST_ID, Form, Json, Limit, Out, Wide, client, moment, opened, tell, whole
 from producers.cli.layout import cell
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def events(
         int | None,
         typer.Option(parser=whole(0, LAST_ID), metavar="ID", help="those behind this id; 0: from the first"),
     ] = None,
+    until: Annotated[str | None, typer.Option(help="ISO time, date, or an age: what happened before then")] = None,
     strategy: Annotated[str | None, typer.Option()] = None,
     follow: Annotated[bool, typer.Option("--follow", help="go on with what happens from now on, until Ctrl-C")] = False,
     limit: Limit = None,
@@ -47,6 +48,8 @@ def events(
     if follow:
         if out is not None:
             raise InvalidRequest("--out: a list that goes on has no end to write; leave out --follow")
+        if until is not None:
+            raise InvalidRequest("--until: a list that goes on has no end; leave out --follow")
         with client() as c:
             for count, event in enumerate(_endless(c, since, strategy), 1):
                 _line(event, count, form)
@@ -55,8 +58,13 @@ def events(
         return
     from models.history import v_events
 
+    end, most = moment("--until", until), limit or form.limit
     with opened() as (_, database):
-        found = list(islice(_there(_at(database, since, strategy, limit or form.limit)), limit))
+        if end is None:
+            found = list(islice(_there(_at(database, since, strategy, most)), limit))
+        else:
+            found = [event for event in _there(_at(database, since, strategy, None)) if event["at"] < end]
+            found = found[:limit] if since is not None else found[-(most or len(found)) :]
     tell(found, COLUMNS, form, title="" if found else "events", table=v_events)
 
 

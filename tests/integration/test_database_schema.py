@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -90,7 +91,9 @@ def test_corro_db_upgrade_and_check(url: str) -> None:
     done = run(url, "worker.cli", "db", "upgrade")
     assert done.returncode == 0, done
     assert "empty ->" in done.stdout
-    assert run(url, "worker.cli", "db", "upgrade").returncode == 0
+    again = run(url, "worker.cli", "db", "upgrade", "--json")
+    assert again.returncode == 0, again
+    assert len({json.loads(again.stdout)[name] for name in ("before", "revision")}) == 1, "nothing was left to do"
     assert run(url, "worker.cli", "db", "check").returncode == 0
 
 

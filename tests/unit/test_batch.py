@@ -127,6 +127,24 @@ def test_a_status_that_decides_nothing_is_shown_until_the_broker_says_more(
     assert unresolved(database, 60) == []
 
 
+def test_the_brokers_own_word_stands_beside_our_status(database: Database, settings: Settings, put: Put) -> None:
+    """An exit that sleeps at its broker is accepted here, and `held` there."""
+
+    def told(status: BrokerStatus, word: str | None) -> tuple[str, str | None]:
+        shown(database, settings, OrderReport(broker_order_id="7", status=status, raw_status=word))
+        with database.read() as connection:
+            (row,) = connection.exec_driver_sql("SELECT status, broker_status FROM v_orders").all()
+        return row[0], row[1]
+
+    put(status="submitted", attempt={"outcome": "accepted", "broker_order_id": "7"})
+    assert told(BrokerStatus.ACCEPTED, "held") == ("accepted", "held")
+    assert told(BrokerStatus.ACCEPTED, "new") == ("accepted", "new")
+    assert told(BrokerStatus.UNKNOWN, "executions only") == ("accepted", "new"), "no word of the broker's"
+    assert told(BrokerStatus.ACCEPTED, None) == ("accepted", "new")
+    assert told(BrokerStatus.CANCELED, "canceled") == ("canceled", "canceled")
+    assert told(BrokerStatus.ACCEPTED, "new") == ("canceled", "canceled"), "told late"
+
+
 def test_an_order_that_ends_is_unclear_no_more(database: Database, settings: Settings, put: Put) -> None:
     put(status="accepted", attempt={"outcome": "accepted", "broker_order_id": "7"})
     shown(database, settings, OrderReport(broker_order_id="7", status=BrokerStatus.UNKNOWN, raw_status="Inactive"))

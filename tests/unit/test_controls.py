@@ -92,3 +92,32 @@ def test_the_command_that_ends_a_control_is_whole_and_can_be_pasted(names: dict[
     assert f"`{command}` ends it" in " ".join(corro("fleet")[2].split())
     assert corro(*shlex.split(command)[1:])[0] == 0, command
     assert json.loads(corro("controls", "--json")[1]) == []
+
+
+def test_what_is_stopped_and_resumed_is_one_json_document(corro: Run, database: Database) -> None:
+    """The row of `v_controls`, or a list of them; nothing else stands on stdout."""
+    who = ("--by", "ana", "--reason", "storm", "--json")
+    asked = {"halt": ("--symbol", "KO"), "reduce": ("--strategy", "dip"), "drain": ("ibkr",)}
+    told = {kind: json.loads(corro(kind, *words, *who)[1]) for kind, words in asked.items()}
+    places = {kind: (row["scope_kind"], row["scope"], row["state"]) for kind, row in told.items()}
+    assert places == {
+        "halt": ("symbol", "KO", "halted"),
+        "reduce": ("strategy", "dip", "reducing"),
+        "drain": ("broker", "ibkr", "draining"),
+    }
+    by_scope = {row["scope"]: row for row in json.loads(corro("controls", "--json")[1])}
+    assert {row["scope"]: row for row in told.values()} == by_scope
+    assert json.loads(corro("halt", "--broker", "ibkr", *who)[1])["state"] == "halted", "not the drain of that broker"
+    assert json.loads(corro("resume", "--symbol", "KO", *who)[1]) == [told["halt"]]
+    assert len(json.loads(corro("resume", "--all", *who)[1])) == 3
+    assert json.loads(corro("resume", *who)[1]) == []
+
+
+def test_the_journals_are_listed_from_a_time_until_another(corro: Run, database: Database) -> None:
+    stop(database, Scope(), "halt", "storm", "ana")
+    asked = {("--since", "1h"): 1, ("--until", "1h"): 0, ("--since", "2020-01-01", "--until", "2099-01-01"): 1}
+    for options, count in asked.items():
+        assert len(json.loads(corro("controls", "--log", "--json", *options)[1])) == count, options
+        assert len(json.loads(corro("controls", "--json", *options)[1])) == count, options
+        assert json.loads(corro("locks", "--log", "--json", *options)[1]) == []
+    assert corro("locks", "--since", "1h")[0] == 2

@@ -53,6 +53,22 @@ def test_since_goes_on_behind_an_id_and_a_strategy_has_its_own(client: OrderClie
     client.close()
 
 
+def test_until_leaves_out_what_happened_then_or_later(client: OrderClient, corro: Run) -> None:
+    with client.database.write() as connection:
+        connection.exec_driver_sql("UPDATE order_events SET at = '2026-01-05 14:30:0' || id || '.000000'")
+
+    def ids(*options: str) -> list[int]:
+        return [event["id"] for event in json.loads(corro("events", "--json", *options)[1])]
+
+    assert ids("--until", "2026-01-05T14:30:03Z") == [1, 2]
+    assert ids("--until", "2026-01-05T14:30:03Z", "--since", "1") == [2]
+    assert ids("--until", "2026-01-05T14:30:04Z", "--limit", "2") == [2, 3], "the newest, as without --until"
+    assert ids("--until", "2026-01-05T14:30:04Z", "--limit", "2", "--since", "0") == [1, 2]
+    assert ids("--until", "2026-01-05") == []
+    assert corro("events", "--follow", "--until", "2099-01-01")[0] == 2
+    client.close()
+
+
 def test_a_list_that_goes_on_is_one_object_a_line(client: OrderClient, corro: Run) -> None:
     later = threading.Timer(0.3, lambda: client.cancel("o-2"))
     later.start()

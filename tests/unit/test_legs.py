@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -149,6 +150,16 @@ def test_whole_packages_count_and_each_execution_is_of_its_leg(package: Record) 
     assert [(row["leg"], row["symbol"], row["side"]) for row in package.rows][:2] == [
         (1, LOW, "buy"), (2, HIGH, "sell"),
     ]  # fmt: skip
+
+
+def test_executions_of_two_legs_under_one_id_are_two(package: Record) -> None:
+    """A fill is unique by broker, execution and leg: of a package whose broker names both alike, none is lost."""
+    for _ in range(2):
+        package.pushed(part("a", HIGH, 10, "1.00"), part("a", LOW, 10, "3.00"))
+    assert sorted((row["leg"], row["symbol"], row["quantity"]) for row in package.rows) == [(1, LOW, 10), (2, HIGH, 10)]
+    assert (package.order["status"], package.order["avg_fill_price"]) == ("filled", D(2))
+    package.pushed(replace(part("a", LOW, 10, "3.50"), revision=1))
+    assert package.order["avg_fill_price"] == D("2.50")
 
 
 def test_an_execution_of_which_nobody_knows_the_leg_moves_nothing(package: Record) -> None:

@@ -237,3 +237,15 @@ def test_no_key_has_a_colon_so_no_scope_is_read_as_another(run: Command) -> None
     """`--strategy a --key b:c` was read as the key c of the strategy a:b."""
     assert run("halt", "--strategy", "a", "--key", "b:c", *BY).status == 2
     assert run("limits", "set", "max_value", "5", "--key", "b:c", *BY).status == 2
+
+
+def test_a_limit_that_is_set_or_ended_is_one_json_document(database: Database, run: Command) -> None:
+    told = json.loads(
+        run("limits", "set", "max_value", "20000.50", "--symbol", "ko", "--until", "8h", "--json", *BY).out
+    )
+    (row,) = rows(database, risk_limits)
+    assert told == {
+        "scope_kind": "symbol", "scope": "KO", "name": "max_value", "value": "20000.5",
+        "until": row["until"].isoformat().replace("+00:00", "Z"), "set_by": "ann",
+    }  # fmt: skip
+    assert json.loads(run("limits", "clear", "max_value", "--symbol", "KO", "--json", *BY).out) == told

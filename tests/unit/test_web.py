@@ -28,6 +28,7 @@ from models.settings import load_settings
 from models.vocabulary import AssetClass
 from tests.kit import eventually
 from tests.unit.page_site import Site
+from tests.unit.trades import MadeTrade, TradeLedger
 from tests.unit.words import Run
 from worker.page.metrics import METRICS
 
@@ -51,6 +52,35 @@ def test_lists_are_what_the_commands_print(site: Site, corro: Run) -> None:
     told = {row["broker"]: (row["symbol"], row["error"]) for row in site.json("/api/v1/positions")}
     unseen = {broker: f"not known: never read; no worker of {broker} has been seen" for broker in told}
     assert told == {broker: (None, unseen[broker]) for broker in ("ibkr", "alpaca", "tda")}
+
+
+def test_profit_is_what_the_command_prints(site: Site, corro: Run) -> None:
+    trades = (MadeTrade(5, "10"), MadeTrade(-5, "12", fee="1"), MadeTrade(1, "3", symbol="KO", broker="ibkr"))
+    TradeLedger(site.client.database).trade(*trades)
+    asked = {"": (), "by=day,broker&symbol=aapl": ("--by", "day,broker", "--symbol", "AAPL"),
+             "broker=ibkr&method=average": ("--broker", "ibkr", "--method", "average")}  # fmt: skip
+    for query, options in asked.items():
+        rows = site.json(f"/api/v1/pnl?{query}" if query else "/api/v1/pnl")
+        assert rows == json.loads(corro("pnl", "--json", *options)[1]), query
+        assert rows, query
+    (row,) = site.json("/api/v1/pnl?strategy=dip&symbol=AAPL")
+    assert (row["realized"], row["fees"], row["fees_missing"], row["currency"]) == ("10", "1", 0, "USD")
+    assert len(site.json("/api/v1/pnl?limit=1")) == 1
+    assert site.json("/api/v1/pnl?since=2099-01-01") == []
+    strange = {"by=fun": 400, "method=fun": 400, "limit=1001": 422}
+    assert {query: site.ask(f"/api/v1/pnl?{query}")[0].status for query in strange} == strange
+    assert "/api/v1/pnl" in site.json("/api/openapi.json")["paths"]
+
+
+def test_lists_are_filtered_by_account_as_the_commands_are(site: Site, corro: Run) -> None:
+    with site.client.database.write() as connection:
+        connection.exec_driver_sql("UPDATE orders SET account = 'ira' WHERE client_order_id = 'o-2'")
+    for query, options in {"account=ira": ("--account", "ira"), "account=ibkr:ira": ("--account", "ibkr:ira")}.items():
+        rows = site.json(f"/api/v1/orders?{query}")
+        assert [row["client_order_id"] for row in rows] == ["o-2"], query
+        assert rows == json.loads(corro("orders", "--json", *options)[1])
+    assert site.json("/api/v1/orders?account=alpaca:ira") == []
+    assert site.ask("/api/v1/orders?account=ibkr:ira&broker=tda")[0].status == 400
 
 
 def test_instruments_are_those_that_brokers_have_told_of(site: Site, corro: Run) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from producers.cli import show
-from producers.cli.app import Form, Json, Out, Wide, client, history, operator, tell
+from producers.cli.app import Form, Json, Out, Since, Until, Wide, client, history, moment, operator, tell
 
 if TYPE_CHECKING:
     from models.settings import Settings
@@ -48,13 +48,14 @@ def halt(
     key: Key = None,
     by: By = None,
     reason: Reason = None,
+    json: Json = False,
 ) -> None:
     """Stop sending at once: queued orders, and those claimed and not yet sent, are denied, or go to another broker.
 
     Without a scope: everything. Cancels still pass, and replaces that only make an order smaller or less aggressive.
     What is live at a broker stays: `corro kill` cancels it.
     """
-    _stop("halt", by, reason, broker=broker, account=account, strategy=strategy, symbol=symbol, key=key)
+    _stop("halt", by, reason, json, broker=broker, account=account, strategy=strategy, symbol=symbol, key=key)
 
 
 def reduce(
@@ -65,28 +66,39 @@ def reduce(
     key: Key = None,
     by: By = None,
     reason: Reason = None,
+    json: Json = False,
 ) -> None:
     """Let only closing orders through (sell, buy_to_cover), and what a halt does; it takes a halt's place."""
-    _stop("reduce", by, reason, broker=broker, account=account, strategy=strategy, symbol=symbol, key=key)
+    _stop("reduce", by, reason, json, broker=broker, account=account, strategy=strategy, symbol=symbol, key=key)
 
 
 def drain(
     name: Annotated[str, typer.Argument(help="a broker")],
     reason: Annotated[str, typer.Option(help="kept for ever")] = "draining",
     by: By = None,
+    json: Json = False,
 ) -> None:
     """Let a broker take nothing new: what waits for it goes to the next one; what is live there stays."""
-    _stop("drain", operator(by), reason, broker=name)
+    _stop("drain", operator(by), reason, json, broker=name)
 
 
-def _stop(kind: str, by: str | None, reason: str | None, **names: str | None) -> None:
+def _stop(kind: str, by: str | None, reason: str | None, json: bool, **names: str | None) -> None:
+    from models.record.controls import NOUNS, in_force
     from worker.control.controls import stop
 
     who, why = named(kind, by, reason)
     with client() as c:
         scope = scope_of(c.settings, **names)
         stop(c.database, scope, kind, why, who)
-    show.say(f"{kind}: {scope.words}; `{scope.resume}` ends it")
+        with c.database.read() as connection:
+            rows = [
+                row for row in in_force(connection) if (row["scope_kind"], row["scope"]) == (scope.kind, scope.text)
+            ]
+    if json:
+        drains = kind == "drain"
+        show.document(next((row for row in rows if (NOUNS[row["state"]] == "drain") is drains), None))
+    else:
+        show.say(f"{kind}: {scope.words}; `{scope.resume}` ends it")
 
 
 def resume(
@@ -99,6 +111,7 @@ def resume(
     everyone: Annotated[bool, typer.Option("--all", help="end every control and drain, whoever set it")] = False,
     by: By = None,
     reason: Reason = None,
+    json: Json = False,
 ) -> None:
     """End the control of everything; with a scope that scope's. What it does not name stays in force."""
     from models.record.controls import NOUNS, in_force
@@ -115,7 +128,10 @@ def resume(
         with c.database.read() as connection:
             left = in_force(connection)
     words = ", ".join(f"{NOUNS[row['state']]} of {about(row).words}" for row in ended)
-    show.say(f"resumed: {words or 'nothing was stopped in that scope'}")
+    if json:
+        show.document(ended)
+    else:
+        show.say(f"resumed: {words or 'nothing was stopped in that scope'}")
     for row in left:
         what = f"{NOUNS[row['state']]} of {about(row).words}"
         show.note(f"still in force: {what} (by {row['by']}: {row['reason']})")
@@ -123,6 +139,8 @@ def resume(
 
 def controls(
     log: Annotated[bool, typer.Option("--log", help="the journal instead: who did what, when and why")] = False,
+    since: Since = None,
+    until: Until = None,
     out: Out = None,
     wide: Wide = False,
     json: Json = False,
@@ -133,5 +151,8 @@ def controls(
 
     form = Form(json, out, wide)
     with history() as h:
-        found = h.rows(control_events if log else v_controls, newest_first=log)
+        found = h.rows(
+            control_events if log else v_controls, newest_first=log,
+            since=moment("--since", since), until=moment("--until", until),
+        )  # fmt: skip
     tell(found, _JOURNAL if log else _IN_FORCE, form, title="controls")

@@ -9,7 +9,7 @@ from producers.cli import show
 from producers.cli.app import Form, Json, Wide, opened, tell
 
 
-def upgrade() -> None:
+def upgrade(json: Json = False) -> None:
     """Bring the schema up to date."""
     from models.logs import configure
     from models.record.database import Database, current_revision, upgrade
@@ -19,7 +19,11 @@ def upgrade() -> None:
     database = Database(load_settings().database)
     before = current_revision(database)
     upgrade(database)
-    show.say(f"{database.url!r}: {before or 'empty'} -> {current_revision(database)}")
+    now = current_revision(database)
+    if json:
+        show.document({"database": repr(database.url), "before": before, "revision": now})
+    else:
+        show.say(f"{database.url!r}: {before or 'empty'} -> {now}")
 
 
 def check(wide: Wide = False, json: Json = False) -> None:

@@ -1,11 +1,14 @@
 """`corro limits`, `limits set` and `limits clear`: what is allowed, what is used of it, and who said so."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from producers.cli import show
 from producers.cli.app import Form, Json, Out, Wide, opened, tell
+
+if TYPE_CHECKING:
+    from models.risk.names import Limit
 
 By = Annotated[str, typer.Option(help="who; kept for ever")]
 Reason = Annotated[str, typer.Option(help="why; kept for ever")]
@@ -39,6 +42,7 @@ def set_limit(
     symbol: Symbol = None,
     key: Key = None,
     until: Annotated[str | None, typer.Option(help="ISO time, date, or a span from now such as 8h")] = None,
+    json: Json = False,
 ) -> None:
     """Set a limit, of all orders or of a scope, in place of the one there is; it holds for the next order."""
     from models.clock import utcnow
@@ -52,7 +56,10 @@ def set_limit(
             settings.must_know(scope)
         limit = Limit(kind, scope, name, read_value(name, value), limit_until(until, utcnow(), "--"), by.strip())
         taken = put(database, settings.risk, limit, reason=reason)
-    show.say(f"limit: {limit_told(limit)}")
+    if json:
+        show.document(_row(limit))
+    else:
+        show.say(f"limit: {limit_told(limit)}")
     if taken:
         show.note(f"{taken} orders that were sent before count from now on")
 
@@ -66,6 +73,7 @@ def clear_limit(
     strategy: Strategy = None,
     symbol: Symbol = None,
     key: Key = None,
+    json: Json = False,
 ) -> None:
     """End a limit that somebody has set; one of the settings is in force again."""
     from models.risk.names import from_settings
@@ -75,9 +83,23 @@ def clear_limit(
     with opened() as (settings, database):
         ended = take(database, (kind, scope, name), by=by.strip(), reason=reason)
         seed = from_settings(settings.risk).get((kind, scope, name))
-    show.say(f"ended: {ended.words}")
+    if json:
+        show.document(_row(ended))
+    else:
+        show.say(f"ended: {ended.words}")
     if seed:
         show.note(f"in force again, by the settings: {seed.allows}")
+
+
+def _row(limit: "Limit") -> dict[str, object]:
+    """Return a limit as its row in `risk_limits` has it."""
+    from models.risk.names import value_text
+
+    kind, scope, name = limit.place
+    value = value_text(limit.value)
+    return {
+        "scope_kind": kind, "scope": scope, "name": name, "value": value, "until": limit.until, "set_by": limit.set_by,
+    }  # fmt: skip
 
 
 def _scope(

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from producers.cli.app import Form, Json, Out, Wide, client, opened, operator, tell
+from producers.cli.app import Form, Json, Out, Since, Until, Wide, client, moment, opened, operator, tell
 
 _COLUMNS = ("broker", "symbol", "expected", "found", "difference", "since", "read_at", "note")
 _EVENTS = ("at", "broker", "symbol", "kind", "expected", "found", "by", "reason")
@@ -12,6 +12,8 @@ _EVENTS = ("at", "broker", "symbol", "kind", "expected", "found", "by", "reason"
 
 def locks(
     log: Annotated[bool, typer.Option("--log", help="the journal instead: locked, explained, unlocked")] = False,
+    since: Since = None,
+    until: Until = None,
     out: Out = None,
     wide: Wide = False,
     json: Json = False,
@@ -21,9 +23,11 @@ def locks(
     from models.record.tables import position_events
     from worker.positions.ledger import locks as in_force
 
-    form = Form(json, out, wide)
+    form, dated = Form(json, out, wide), {"since": moment("--since", since), "until": moment("--until", until)}
+    if not log and any(dated.values()):
+        raise typer.BadParameter("--since and --until choose from the journal: say --log, too")
     with opened() as (_, database):
-        found = History(database).rows(position_events) if log else in_force(database)
+        found = History(database).rows(position_events, **dated) if log else in_force(database)
     tell(found, _EVENTS if log else _COLUMNS, form, title="locks")
 
 

@@ -196,7 +196,7 @@ class Recorder:
         if not step.changed:
             entry.note("moved", f"to {go.broker}: {go.reason}")
         (broker, account), pause = split(go.broker), timedelta(seconds=max(go.after_s, 0.0))
-        entry.set(broker=broker, account=account, broker_order_id=None, reason=go.reason)
+        entry.set(broker=broker, account=account, broker_order_id=None, broker_status=None, reason=go.reason)
         entry.set(available_at=entry.now + pause)
         return True
 
@@ -301,6 +301,7 @@ class Recorder:
             entry.set_attempt(attempt_no, session=report.session)
         if report.broker_order_id:
             self._name(entry, attempt_no, report.broker_order_id)
+        entry.hear(attempt_no, report)
 
     def _name(self, entry: OrderRecord, attempt_no: int, broker_order_id: str) -> None:
         """Keep what the broker calls the order of an attempt."""

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, FastAPI, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -28,7 +28,7 @@ from models.outward import untold
 from models.record.database import Database
 from models.record.stream import EventRow, EventStream, must_have_been
 from models.settings import Settings
-from producers.cli.app import moment
+from producers.cli.app import day, moment
 from producers.client import OrderClient
 from worker.fleet.picture import look, remarks_of_the_record
 from worker.page import doors, hooks, problems
@@ -125,19 +125,20 @@ def _lists(app: FastAPI, settings: Settings, history: History) -> None:
     filters = Filters(settings, history.database)
 
     def rows(table: Table, limit: int, since: str | None, until: str | None, **equal: str | None) -> Response:
-        chosen: dict[str, Any] = {n: filters.read(n, text) for n, text in equal.items() if text is not None}
+        chosen = filters.chosen(**equal)
         begin, end = moment("since", since), moment("until", until)
         return told(history.rows(table, limit=limit, since=begin, until=end, **chosen))
 
     @app.get("/api/v1/orders", tags=["lists"])
     def orders(
-        status: Text = None, symbol: Text = None, strategy: Text = None, broker: Text = None, since: Text = None,
-        until: Text = None, limit: Limit = ROWS,
+        status: Text = None, symbol: Text = None, strategy: Text = None, broker: Text = None, account: Text = None,
+        since: Text = None, until: Text = None, limit: Limit = ROWS,
     ) -> Response:  # fmt: skip
         """List orders, newest first: the columns of `v_orders`."""
         return rows(
-            v_orders, limit, since, until, status=status, symbol=_upper(symbol), strategy=strategy, broker=broker
-        )
+            v_orders, limit, since, until, status=status, symbol=_upper(symbol), strategy=strategy, broker=broker,
+            account=account,
+        )  # fmt: skip
 
     @app.get("/api/v1/orders/{client_order_id:path}", tags=["lists"])
     def order(client_order_id: str) -> Response:
@@ -146,21 +147,24 @@ def _lists(app: FastAPI, settings: Settings, history: History) -> None:
 
     @app.get("/api/v1/fills", tags=["lists"])
     def fills(
-        symbol: Text = None, strategy: Text = None, broker: Text = None, since: Text = None, until: Text = None,
-        limit: Limit = ROWS,
+        symbol: Text = None, strategy: Text = None, broker: Text = None, account: Text = None, since: Text = None,
+        until: Text = None, limit: Limit = ROWS,
     ) -> Response:  # fmt: skip
         """List executions, newest first: the columns of `v_fills`."""
-        return rows(v_fills, limit, since, until, symbol=_upper(symbol), strategy=strategy, broker=broker)
+        return rows(
+            v_fills, limit, since, until, symbol=_upper(symbol), strategy=strategy, broker=broker, account=account
+        )
 
     @app.get("/api/v1/attempts", tags=["lists"])
     def attempts(
-        outcome: Text = None, symbol: Text = None, strategy: Text = None, broker: Text = None, since: Text = None,
-        until: Text = None, limit: Limit = ROWS,
+        outcome: Text = None, symbol: Text = None, strategy: Text = None, broker: Text = None, account: Text = None,
+        since: Text = None, until: Text = None, limit: Limit = ROWS,
     ) -> Response:  # fmt: skip
         """List attempts, newest first: the columns of `v_attempts`."""
         return rows(
-            v_attempts, limit, since, until, outcome=outcome, symbol=_upper(symbol), strategy=strategy, broker=broker
-        )
+            v_attempts, limit, since, until, outcome=outcome, symbol=_upper(symbol), strategy=strategy, broker=broker,
+            account=account,
+        )  # fmt: skip
 
     @app.get("/api/v1/positions", tags=["lists"])
     def positions() -> Response:
@@ -170,6 +174,17 @@ def _lists(app: FastAPI, settings: Settings, history: History) -> None:
         broker that was read and holds nothing has none. `corro positions` asks them now.
         """
         return told(told_positions(history.database, settings))
+
+    @app.get("/api/v1/pnl", tags=["lists"])
+    def pnl(
+        by: Text = None, symbol: Text = None, strategy: Text = None, broker: Text = None,
+        account: Text = None, since: Text = None, until: Text = None, method: Text = None, limit: Limit = ROWS,
+    ) -> Response:  # fmt: skip
+        """List what was earned and what it cost, added up, as `corro pnl --json`."""
+        names = [name.strip() for name in (by or "strategy,symbol").split(",") if name.strip()]
+        chosen = filters.chosen(symbol=_upper(symbol), strategy=strategy, broker=broker, account=account)
+        found = history.pnl(names, since=day("since", since), until=day("until", until), method=method, **chosen)
+        return told(found[:limit])
 
     @app.get("/api/v1/fleet", tags=["lists"])
     def fleet() -> Response:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from typing import Any
 
 from models.errors import InvalidRequest
 from models.record.database import Database
 from models.record.reading import must_know_broker
 from models.settings import Settings
 from models.vocabulary import OPEN, Outcome, Status
+from producers.cli.app import placed
 
 _DIGITS = re.compile(r"-?[0-9]+", re.ASCII)
 #: Filters whose words are counted.
@@ -39,6 +41,17 @@ class Filters:
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self.settings, self.database = settings, database
+
+    def chosen(self, **equal: str | None) -> dict[str, Any]:
+        """Return what columns have to be, of the filters that are given; an account is one as the commands write it.
+
+        Raises:
+            InvalidRequest: nothing can fit one of them.
+        """
+        if (account := equal.pop("account", None)) is not None:
+            where = placed(equal.pop("broker", None), account, self.settings.destinations)
+            return self.chosen(**equal) | where
+        return {name: self.read(name, text) for name, text in equal.items() if text is not None}
 
     def read(self, name: str, text: str) -> list[str]:
         """Return what a column has to be one of, of words with commas between.

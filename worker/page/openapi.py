@@ -35,7 +35,7 @@ _ANSWERS: dict[tuple[str, str], tuple[dict[int, dict[str, Schema]], Iterable[int
     ("/healthz", "get"): ({200: {"application/json": _ROW}, 503: {"application/json": _ROW}}, (400, 401, 429)),
     **{
         (f"/api/v1/{name}", "get"): ({200: {"application/json": _ROWS}}, _READ)
-        for name in ("orders", "fills", "attempts", "positions", "fleet")
+        for name in ("orders", "fills", "attempts", "positions", "pnl", "fleet")
     },
     ("/api/v1/instruments", "get"): ({200: {"application/json": _ROWS}}, (*_READ, 404)),
     ("/api/v1/events", "get"): ({200: {"application/json": _ROWS, "text/event-stream": _TEXT}}, _READ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TypeVar
 
-from models.reports import DONE, BrokerStatus, OrderReport
+from models.reports import DONE, UNREADABLE, BrokerStatus, OrderReport
 from models.vocabulary import OrderType, Side, TimeInForce
 from worker.brokers.alpaca.groups import CLASSES
 from worker.brokers.alpaca.legs import CLASS as MLEG
@@ -132,5 +132,5 @@ def ids_of(raw: Raw) -> OrderReport:
         broker_order_id=theirs,
         broker_client_order_id=ours,
         status=BrokerStatus.UNKNOWN,
-        raw_status="unreadable",
+        raw_status=UNREADABLE,
     )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 
-from models.reports import Ambiguous, BrokerStatus, FillReport, Found, Missing, OrderReport, Sighting
+from models.reports import EXECUTIONS_ONLY, Ambiguous, BrokerStatus, FillReport, Found, Missing, OrderReport, Sighting
 from worker.brokers.base import OrderRef
 from worker.brokers.ibkr import reports
 from worker.brokers.ibkr.days import same_day
@@ -158,7 +158,7 @@ def _executed_report(book: OrderBook, ref: OrderRef, execution: WireExecution) -
         account=execution.fill.account,
         filled_quantity=filled,
         avg_fill_price=None if package else average_of(executions),
-        raw_status="executions only",
+        raw_status=EXECUTIONS_ONLY,
     )
 
 
