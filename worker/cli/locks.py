@@ -23,11 +23,11 @@ def locks(
     from models.record.tables import position_events
     from worker.positions.ledger import locks as in_force
 
-    form, dated = Form(json, out, wide), {"since": moment("--since", since), "until": moment("--until", until)}
-    if not log and any(dated.values()):
+    form, begin, end = Form(json, out, wide), moment("--since", since), moment("--until", until)
+    if not log and (begin or end):
         raise typer.BadParameter("--since and --until choose from the journal: say --log, too")
     with opened() as (_, database):
-        found = History(database).rows(position_events, **dated) if log else in_force(database)
+        found = History(database).rows(position_events, since=begin, until=end) if log else in_force(database)
     tell(found, _EVENTS if log else _COLUMNS, form, title="locks")
 
 
