@@ -1,6 +1,6 @@
 """the broker's own word for where an order stands, beside ours
 
-Revision: 0035, after 0034
+Revision: 0036, after 0035
 
 Rules: runs on SQLite and PostgreSQL alike, up and down; a worker of the previous version must be able to run on the
 new schema (add columns as nullable first, drop them one release later); views are dropped and made again.
@@ -17,8 +17,8 @@ from types import ModuleType
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0035"
-down_revision = "0034"
+revision = "0036"
+down_revision = "0035"
 branch_labels = None
 depends_on = None
 
