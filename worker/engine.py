@@ -19,7 +19,7 @@ from typing import Literal
 import structlog
 from celery.exceptions import Reject
 
-from models.errors import AccessLost, DatabaseUnavailable, NotRecorded, Untrusted
+from models.errors import AccessLost, DatabaseUnavailable, InvalidOrder, NotRecorded, Untrusted
 from models.record.database import Database, open_database
 from models.record.keeping import keep
 from models.record.key_rows import KeyRow
@@ -209,9 +209,10 @@ class Engine:
             self.patiently(work)
         except Reject:
             raise
-        except Untrusted as error:
-            log.warning("wish_not_taken", task=asked.task, id=asked.id, code=error.code, reason=str(error))
-            asked.set_aside(self.settings, str(error.code), error)
+        except InvalidOrder as error:
+            code = str(error.code) if isinstance(error, Untrusted) else "arguments"
+            log.warning("wish_not_taken", task=asked.task, id=asked.id, code=code, reason=str(error))
+            asked.set_aside(self.settings, code, error)
         except NotRecorded as error:
             asked.set_aside(self.settings, "not_recorded", error)
         except Exception as error:

@@ -343,3 +343,21 @@ def test_what_celery_would_drop_without_a_word_is_set_aside(world: World) -> Non
     eventually(lambda: any(order["client_order_id"] in one for one in kept("expired")))
     eventually(lambda: any("some-id" in one for one in kept("not_an_id")))
     assert world.orders.row(order["client_order_id"]) is None
+
+
+@SQLITE
+def test_a_signed_wish_that_cannot_be_read_is_set_aside_for_its_arguments_and_is_no_defect_of_ours(
+    world: World,
+) -> None:
+    strange: tuple[object, ...] = (None, 5, [], {"a": 1}, "\u202e", "x" * 9000)
+    before = DeadLetters(world.fleet.queue).counts()
+    for task in ("orders.cancel", "orders.replace"):
+        for one in strange:
+            wish = envelope(task, "control.alpaca", {"signed": one, "key": one, "sig": one})
+            world.fleet.queue.lpush("control.alpaca", wish)
+
+    def more(reason: str) -> int:
+        return DeadLetters(world.fleet.queue).counts().get(reason, 0) - before.get(reason, 0)
+
+    eventually(lambda: more("arguments") >= 2 * len(strange), what=lambda: DeadLetters(world.fleet.queue).counts())
+    assert more("task_failed") == 0
