@@ -11,7 +11,7 @@ from typing import Any
 from models.messages import OrderRequest
 from models.reports import Found, OrderReport, Report
 from models.settings import BrokerSettings
-from tests.contract.doors import UNPACED, SandboxThread, same_clock, sandbox
+from tests.contract.doors import UNPACED, SandboxThread, same_clock, sandbox, tda_table
 from tests.kit.waiting import eventually
 from worker.brokers.alpaca.adapter import AlpacaBroker
 from worker.brokers.base import BrokerInterface, OrderRef, Ticket
@@ -54,15 +54,7 @@ class AdapterBench:
         if self.kind == "alpaca":
             table = {"base_url": self.door.url, "data_url": self.door.url, "key_id": "k", "secret_key": "s", **UNPACED}
             return AlpacaBroker("alpaca", BrokerSettings(adapter="alpaca", **(table | settings)))  # type: ignore[arg-type]
-        table = {
-            "base_url": self.door.url,
-            "api_key": "k",
-            "refresh_token": "r",
-            "poll_s": 0.05,
-            "requests_per_minute": 0,
-        }
-        table |= {"token_path": str(self.home / "token.json"), "requests_per_minute": 0}
-        table |= {"app_secret": "s"} if self.kind == "schwab" else {}
+        table = tda_table(self.door.url, self.home, self.kind)
         adapter = SchwabBroker if self.kind == "schwab" else TdaBroker
         return same_clock(adapter(self.name, BrokerSettings(adapter=self.name, **(table | settings))))  # type: ignore[arg-type]
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from models.settings import BrokerSettings
-from tests.contract.doors import UNPACED, SandboxThread, same_clock, sandbox
+from tests.contract.doors import UNPACED, SandboxThread, same_clock, sandbox, tda_table
 from tests.contract.fake_desk import FakeDesk
 from tests.contract.suite.desk import Desk, Seen, Trouble, eventually
 from worker.brokers.alpaca import orders as alpaca_orders
@@ -283,15 +283,7 @@ class TdaDesk(HttpDesk):
         return TdaDoor(market, dialect, dialect)
 
     def table(self) -> dict[str, Any]:
-        found = {
-            "base_url": self.door.url,
-            "api_key": "k",
-            "refresh_token": "r",
-            "poll_s": 0.05,
-            "requests_per_minute": 0,
-        }
-        found |= {"token_path": str(self.home / "token.json"), "requests_per_minute": 0}
-        return found | ({"app_secret": "s"} if self.door_name == "schwab" else {})
+        return tda_table(self.door.url, self.home, self.door_name)
 
     def make(self, **settings: Any) -> BrokerInterface:
         made = super().make(**settings)

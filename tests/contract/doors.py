@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 from worker.brokers.tda.adapter import TdaBroker
@@ -89,3 +90,12 @@ def same_clock(broker: TdaBroker) -> TdaBroker:
     for at in (whole, whole + second):
         broker._rest.clock.hear(format_datetime(whole, usegmt=True), at, at)
     return broker
+
+
+def tda_table(url: str, home: Path, dialect: str) -> dict[str, Any]:
+    """Return the settings of an adapter at a door of TDA or Schwab, without budgets."""
+    own = {"app_secret": "s"} if dialect == "schwab" else {}
+    return {
+        "base_url": url, "api_key": "k", "refresh_token": "r", "token_path": str(home / "token.json"), "poll_s": 0.05,
+        "requests_per_minute": 0, **own,
+    }  # fmt: skip

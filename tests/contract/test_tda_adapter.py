@@ -23,7 +23,7 @@ from models.errors import (
 from models.messages import OrderRequest
 from models.reports import BrokerStatus, Found, Missing, OrderReport
 from models.settings import BrokerSettings
-from tests.contract.doors import SandboxThread, same_clock
+from tests.contract.doors import SandboxThread, same_clock, tda_table
 from tests.contract.token_bank import TokenBank, keeper
 from tests.kit.waiting import eventually
 from worker.brokers.base import OrderRef, Ticket
@@ -51,15 +51,7 @@ class ConnectedTda:
         self.broker.updates(self.reports.append)  # type: ignore[arg-type]
 
     def another(self, **settings: Any) -> TdaBroker:
-        table = {
-            "base_url": self.door.url,
-            "api_key": "k",
-            "refresh_token": "r",
-            "poll_s": 0.05,
-            "requests_per_minute": 0,
-        }
-        table |= {"token_path": str(self.home / "token.json"), "requests_per_minute": 0}
-        table |= {"app_secret": "s"} if self.name == "schwab" else {}
+        table = tda_table(self.door.url, self.home, self.name)
         return same_clock(ADAPTERS[self.name](self.name, BrokerSettings(adapter=self.name, **(table | settings))))
 
     def place(self, order: OrderRequest, deadline_s: float = 3.0, still_mine: Any = lambda: None) -> OrderReport:
