@@ -189,11 +189,26 @@ class _Execution:
 
 
 def _executions(raw: Raw, odd: Oddities | None = None) -> Iterator[_Execution]:
-    """Yield the executions of an order that can be read.
+    """Yield the executions of an order that can be read, each under an id of its own.
 
     `activityId` is in TDA's recorded answers of 2022, not in those of 2020 nor in Schwab's specification; without it
-    what was left after the execution identifies it.
+    what was left after the execution identifies it. Where several left the same, by their words, the earliest has that
+    id and the others count on from there; what is told twice in the same words is one.
     """
+    found: dict[str, list[_Execution]] = {}
+    for one in sorted(_told(raw, odd), key=lambda one: (one.at, one.quantity, one.price or Decimal(0))):
+        same = found.setdefault(one.execution_id, [])
+        content = (one.at, one.quantity, one.price, one.leg_id)
+        if same and one.order[0]:  # the broker's own number: the later words stand
+            same[:] = [one]
+            continue
+        if content in ((other.at, other.quantity, other.price, other.leg_id) for other in same):
+            continue
+        same.append(replace(one, execution_id=f"{one.execution_id}+{len(same)}") if same else one)
+    yield from (one for same in found.values() for one in same)
+
+
+def _told(raw: Raw, odd: Oddities | None) -> Iterator[_Execution]:
     for at, activity in enumerate(rows_in(raw.get("orderActivityCollection"))):
         if not _is_execution(activity):
             if odd is not None and activity.get("activityType") not in _NO_EXECUTIONS:
