@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from models.clock import utcnow
 from models.destinations import broker_of, joined
 from models.errors import DataError
+from models.explaining import shown
 from models.record.rows import FetchRow
 from models.reports import PositionReport
 from models.vocabulary import LIVE, TERMINAL, Status
@@ -212,7 +213,9 @@ class Fetch(Generic[T]):
             row = _poll(look, lambda r: r["status"] in ("done", "failed"), timeout, heard)
         if row["status"] == "done":
             return self._read(row)
-        asked = f"{row['kind']} {dict(row['request'])}"
+        asked = " ".join(
+            [row["kind"], *(f"{n} {v if isinstance(v, str) else shown(v)}" for n, v in row["request"].items())]
+        )
         if row["status"] == "failed":
             raise DataError(f"{asked}: {row['error']}")
         said = f"; {row['error']}" if row["error"] else ""

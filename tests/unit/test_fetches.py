@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,9 @@ from models.errors import (
 from models.record.database import Database
 from models.record.fetches import as_json, check, from_json, parse_bars, read_bars, store_bars
 from models.reports import AccountReport, Bar, PositionReport, QuoteReport
+from models.settings import load_settings
 from models.timeframes import NEW_YORK, TIMEFRAMES, Duration, moment
+from producers import OrderClient
 from producers.data import bars_frame
 from producers.handles import Positions
 from worker.brokers.ibkr.pacing import BURST, BURST_S, SAME_S, HistoryPace
@@ -274,3 +277,11 @@ def test_a_frame_without_bars_has_the_dtypes_of_a_full_one(floats: bool) -> None
     full, empty = bars_frame([row], floats=floats), bars_frame([], floats=floats)
     assert empty.dtypes.to_dict() == full.dtypes.to_dict()
     assert (str(empty.index.dtype), empty.index.name) == (str(full.index.dtype), "start")
+
+
+def test_a_request_that_nobody_answers_is_named_in_words(bare: Path, database: Database) -> None:
+    with OrderClient(load_settings(home=bare)) as client:
+        with pytest.raises(DataError, match=r"^quote symbol SPY: no answer from ibkr within 0\.1 s"):
+            client.quote("SPY").result(timeout=0.1)
+        with pytest.raises(DataError, match=r"^account: no answer from ibkr"):
+            client.account("ibkr").result(timeout=0.1)
