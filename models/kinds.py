@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from models.decimals import trimmed
 from models.encoding import plain
 from models.fields import lower
-from models.vocabulary import OrderType, TimeInForce
+from models.vocabulary import AssetClass, OrderType, TimeInForce
 
 if TYPE_CHECKING:
     from models.messages import OrderRequest
@@ -91,7 +91,7 @@ def kind_named(value: object) -> object:
 
 def wrong_prices(order: OrderRequest) -> str | None:
     """Return what is wrong with the prices of an order, with the field first; None where they fit its type."""
-    if order.limit_price is not None and order.limit_price <= 0 and order.legs is None:
+    if order.limit_price is not None and order.limit_price <= 0 and not _has_any_sign(order):
         return f"limit_price: must be greater than zero, was {plain(order.limit_price)!r}"
     trails_missing = (order.trail_amount is None) + (order.trail_percent is None)
     shape = (order.limit_price is None, order.stop_price is None, trails_missing)
@@ -111,6 +111,11 @@ def wrong_prices(order: OrderRequest) -> str | None:
     if kind not in _TRAILING and trails:
         return f"{trails[0]}: only a trailing_stop order takes one"
     return None
+
+
+def _has_any_sign(order: OrderRequest) -> bool:
+    """Tell whether the limit of an order may be 0 or less: of a package it is net, and a future has traded below 0."""
+    return order.legs is not None or order.instrument.asset_class is AssetClass.FUTURE
 
 
 def wrong_extras(order: OrderRequest) -> str | None:

@@ -290,7 +290,7 @@ def _collar(case: _AskedOrder, limit: Limit) -> Refuse | None:
         return _no_price(case, limit)
     if order.limit_price is None or not reference:
         return None
-    away = signed(order.side) * (order.limit_price - reference) / reference * 100
+    away = signed(order.side) * (order.limit_price - reference) / abs(reference) * 100
     if away <= limit.number:
         return None
     side = "above" if signed(order.side) > 0 else "below"

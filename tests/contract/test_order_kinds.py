@@ -117,6 +117,16 @@ def test_every_kind_and_time_in_force_arrives_as_meant(desk: AdapterBench, kind:
     assert got.extended_hours is False
 
 
+@only(*SDKS)
+def test_a_future_rests_at_a_limit_below_zero_and_is_ours_on_its_terms(desk: AdapterBench) -> None:
+    future = {"symbol": f"MESZ{(utcnow().year + 1) % 100:02d}@CME", "asset_class": "future", "quantity": 1}
+    wanted = order(**future, order_type="limit", limit_price="-3.25")
+    got = placed(desk, wanted)
+    assert got.limit_price == Decimal("-3.25")
+    found = eventually(lambda: desk.broker.find_order(a_ref(wanted, wanted.client_order_id)))
+    assert (found.report.limit_price, contradictions(wanted, found.report)) == (Decimal("-3.25"), [])
+
+
 @pytest.mark.parametrize("kind", list(TERMS))
 @pytest.mark.parametrize("side", [str(one) for one in Side])
 def test_every_side_arrives_as_meant(desk: AdapterBench, kind: str, side: str) -> None:

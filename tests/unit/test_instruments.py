@@ -85,6 +85,19 @@ def test_what_does_not_fit_its_class_is_refused_with_the_rule(terms: dict[str, A
     assert all(word in str(said.value) for word in words), str(said.value)
 
 
+@pytest.mark.parametrize("price", ["-37.63", "0", "12"])
+def test_a_future_may_be_limited_below_zero_and_nothing_else_may(price: str) -> None:
+    """In April 2020 oil to be delivered in May was sold for less than nothing."""
+    terms: dict[str, Any] = {"order_type": "limit", "limit_price": price}
+    assert order("CLZ26@NYMEX", asset_class="future", **terms).limit_price == Decimal(price)
+    for symbol, kind in (("KO", "us_equity"), ("BTC/USD", "crypto"), ("EUR/USD", "forex"), ("SHOP@TSE", "equity")):
+        if Decimal(price) <= 0:
+            with pytest.raises(InvalidOrder, match=r"^limit_price: must be greater than zero"):
+                order(symbol, asset_class=kind, **terms)
+    with pytest.raises(InvalidOrder, match=r"^stop_price:"):
+        order("CLZ26@NYMEX", asset_class="future", order_type="stop", stop_price="-1")
+
+
 def test_a_time_in_force_that_nobody_names_is_the_usual_one_of_the_class() -> None:
     assert order("BTC/USD", asset_class="crypto").time_in_force is TimeInForce.GTC
     assert order("EUR/USD", asset_class="forex").time_in_force is TimeInForce.DAY

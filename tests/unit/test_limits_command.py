@@ -179,6 +179,14 @@ def test_orders_from_before_count_from_the_first_limit_on(database: Database, ru
     assert (row["used"], row["left"]) == ("500", "500")
 
 
+def test_an_order_at_a_price_below_zero_counts_with_its_size(database: Database, run: Command, put: Put) -> None:
+    terms: dict[str, Any] = {"symbol": "CLZ26@NYMEX", "asset_class": "future"}
+    put("old", status="accepted", quantity=10, limit_price=Decimal(-50), attempt=sent("accepted"), **terms)
+    run("limits", "set", "max_open_value", "1000", *BY)
+    (row,) = listed(run)
+    assert (row["used"], row["left"]) == ("500", "500")
+
+
 def test_taking_orders_in_makes_whoever_has_one_in_hand_read_it_again(
     database: Database, settings: Settings, put: Put
 ) -> None:

@@ -24,6 +24,7 @@ MARKET = replace(ORDER, limit_price=None)
 SELL = replace(ORDER, side=Side.SELL, reduces=True)
 SHORT = replace(ORDER, side=Side.SELL_SHORT, opens_short=True)
 FRESH = ReferencePrice(D(60), NOW - timedelta(seconds=5), "quote alpaca")
+BELOW_ZERO = replace(FRESH, price=D(-40))
 OLD = replace(FRESH, at=NOW - timedelta(seconds=90))
 
 
@@ -90,6 +91,10 @@ CASES: list[tuple[str, str, dict[str, Any], str]] = [
     ("collar_percent", "5", {"order": replace(ORDER, limit_price=D(1))}, "Pass"),
     ("collar_percent", "5", {"order": replace(SELL, limit_price=D("56.99"))}, "price_collar"),
     ("collar_percent", "5", {"order": replace(SELL, limit_price=D(90))}, "Pass"),
+    ("collar_percent", "5", {"order": replace(ORDER, limit_price=D("-38.00")), "price": BELOW_ZERO}, "Pass"),
+    ("collar_percent", "5", {"order": replace(ORDER, limit_price=D("-37.99")), "price": BELOW_ZERO}, "price_collar"),
+    ("collar_percent", "5", {"order": replace(SELL, limit_price=D("-42.00")), "price": BELOW_ZERO}, "Pass"),
+    ("collar_percent", "5", {"order": replace(SELL, limit_price=D("-42.01")), "price": BELOW_ZERO}, "price_collar"),
     ("collar_percent", "5", {"price": None}, "no_price"),
     ("collar_percent", "5", {"price": OLD}, "no_price"),
     ("collar_percent", "5", {"order": MARKET}, "Pass"),

@@ -145,6 +145,17 @@ def ib_fill(raw: Any) -> Any:
     return ibkr_reports.execution(ib(**CONTRACT), ib(**(IB_FILL | raw), time=T)).fill
 
 
+def test_ib_s_price_of_a_future_may_be_below_zero_and_no_other_may() -> None:
+    read = {}
+    for kind in ("FUT", "STK"):
+        contract = ib(**CONTRACT | {"secType": kind})
+        line = ibkr_reports.order_line(contract, ib(**(IB_ORDER | {"lmtPrice": -37.63})), ib(**IB_STATE), UTC)
+        paid = {"price": -37.63, "avgPrice": -37.63}
+        done = ibkr_reports.execution(contract, ib(**(IB_FILL | paid), time=T))
+        read[kind] = (line.limit_price, done.fill.price, done.avg_price)
+    assert read == {"FUT": (Decimal("-37.63"),) * 3, "STK": (None,) * 3}
+
+
 def ib_bars(raw: Any) -> Any:
     found, _ = ibkr_prices.read_bars([RawBar(**{key: str(value) for key, value in raw.items()})], "1Min")
     return [bar for bar in found.values() if bar is not None]

@@ -150,7 +150,7 @@ def _count(connection: Connection, risk: RiskSettings, ids: Iterable[str]) -> No
 
 def _price(entry: OrderRecord) -> Decimal:
     row = entry.order
-    return row["limit_price"] or row["stop_price"] or row["avg_fill_price"] or _ZERO
+    return abs(row["limit_price"] or row["stop_price"] or row["avg_fill_price"] or _ZERO)
 
 
 # -- FIGURES ---

@@ -26,6 +26,8 @@ _LIMITED = frozenset({"LMT", "LOC", "STP LMT", "LIT"})
 #: Wire types whose auxPrice is a trigger, and those whose auxPrice is a distance.
 _TRIGGERED, _TRAILED = frozenset({"STP", "STP LMT", "MIT", "LIT"}), frozenset({"TRAIL", "TRAIL LIMIT"})
 _TIFS_IN = {wire: ours for ours, wire in TIFS.items() if ours is not TimeInForce.CLS}
+#: Contracts whose price may be 0 or less.
+_ANY_SIGN = frozenset({"BAG", "FUT"})
 #: Wire statuses that prove that IB has the order (docs/facts/ibkr.md#3.1); PendingSubmit and ApiPending prove nothing.
 ALIVE = frozenset({"PreSubmitted", "Submitted", "PendingCancel", "Filled"})
 ENDED = frozenset({"Cancelled", "ApiCancelled"})
@@ -138,9 +140,7 @@ def order_line(contract: SdkContract, order: SdkOrder, state: SdkOrderState, zon
         quantity=positive(order.totalQuantity),
         # Of other types it is no limit: recorded of a TRAIL order was lmtPrice 2000.03 while AAPL stood at 264.
         # Of a package it is below zero where it is received.
-        limit_price=(soft(number, order.lmtPrice) if combo else positive(order.lmtPrice))
-        if order.orderType in _LIMITED
-        else None,
+        limit_price=_price(contract, order.lmtPrice) if order.orderType in _LIMITED else None,
         combo=combo,
         # auxPrice is the distance of a TRAIL order.
         stop_price=positive(order.auxPrice) if order.orderType in _TRIGGERED else None,
@@ -153,6 +153,11 @@ def order_line(contract: SdkContract, order: SdkOrder, state: SdkOrderState, zon
         completed_at=parse(state.completedTime, Zones(zone)) if completed else None,
         session=None if completed else str(int(order.clientId)),
     )
+
+
+def _price(contract: SdkContract, told: object) -> Decimal | None:
+    """Return a price; 0 and less is one of packages and of futures alone, elsewhere IB means that there is none."""
+    return soft(number, told) if contract.secType in _ANY_SIGN else positive(told)
 
 
 def _combo(contract: SdkContract) -> tuple[ComboPart, ...]:
@@ -181,7 +186,7 @@ def execution(contract: SdkContract, raw: SdkExecution, timed: bool = True) -> W
         revision=revision,
         quantity=quantity,
         busted=not quantity,
-        price=positive(raw.price),
+        price=_price(contract, raw.price),
         filled_at=raw.time.astimezone(UTC),
         timed=timed,
         side=_SIDES.get(raw.side),
@@ -198,7 +203,7 @@ def execution(contract: SdkContract, raw: SdkExecution, timed: bool = True) -> W
         order_id=order_id,
         client_id=int(raw.clientId),
         account=str(raw.acctNumber),
-        avg_price=positive(raw.avgPrice),
+        avg_price=_price(contract, raw.avgPrice),
         contract=contract,
     )
 

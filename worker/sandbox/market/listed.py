@@ -128,6 +128,12 @@ def option_price(thing: ListedThing, share: Decimal) -> Decimal:
     return max((max(gain, Decimal(0)) + share * _TIME_VALUE * near).quantize(_CENT), 2 * _CENT)
 
 
+def has_any_sign(symbol: str) -> bool:
+    """Tell whether a price may be 0 or less, as of futures."""
+    thing = listed(symbol)
+    return thing is not None and thing.kind == "future"
+
+
 def multiplier(symbol: str) -> Decimal:
     """Return money per unit and unit of price: 1 of shares."""
     thing = listed(symbol)

@@ -17,7 +17,7 @@ from typing import Any
 from worker.sandbox.faults import Fault, Faults
 from worker.sandbox.market.accounts import Account, Books, Payment, Position, cents, commission_due
 from worker.sandbox.market.ledger import Ledger
-from worker.sandbox.market.listed import multiplier
+from worker.sandbox.market.listed import has_any_sign, multiplier
 from worker.sandbox.market.matching import TRAILS, execution_price, first_stop, sized_by_money
 from worker.sandbox.market.orders import COPIED, Listener, MarketEvent, MarketOrder, State, Trade, names_of
 from worker.sandbox.market.packages import net_quote, price_of_leg, relink, units
@@ -137,7 +137,7 @@ class Market:
             return "unknown_symbol"
         if quantity <= 0:
             return "invalid_quantity"
-        if limit_price is not None and limit_price <= 0:
+        if limit_price is not None and limit_price <= 0 and not has_any_sign(symbol):
             return "invalid_price"
         held = self.books.of(door, account).positions.get(symbol, Position(Decimal(0), Decimal(0))).quantity
         if door in ("tda", "schwab") and side in ("sell", "buy_to_cover"):
@@ -145,7 +145,7 @@ class Market:
         opening = max(quantity + min(held, Decimal(0)), Decimal(0))
         if side in ("sell", "sell_short"):
             opening = max(quantity - max(held, Decimal(0)), Decimal(0))
-        cost = opening * (limit_price or self.quote(symbol).ask) * multiplier(symbol)
+        cost = opening * abs(limit_price or self.quote(symbol).ask) * multiplier(symbol)
         return "insufficient_funds" if cost > self.account(door, account).buying_power else None
 
     def place(self, **fields: Any) -> MarketOrder:
@@ -250,7 +250,7 @@ class Market:
         """Return an account of a door, valued at last prices."""
         book, whose, key = self.books.of(door, account), self.books.key(door, account), self.books.key
         buys = [o for o in self._working.values() if key(o.door, o.account) == whose and o.is_buy and not o.waits]
-        asked = ((o, o.limit_price or self.quote(o.symbol).ask) for o in buys)
+        asked = ((o, abs(o.limit_price or self.quote(o.symbol).ask)) for o in buys)
         reserved = sum((o.remaining_quantity * price * multiplier(o.symbol) for o, price in asked), Decimal(0))
         return book.picture(self.prices.last, reserved)
 
