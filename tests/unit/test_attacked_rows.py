@@ -189,7 +189,7 @@ def test_what_a_worker_orders_itself_is_signed_with_its_own_key(signing: TrustDe
         ({"needs_approval": True}, "need somebody's approval"),
         ({"not_after": later(-1)}, "not_after"),
     ],
-    ids=str,
+    ids=lambda given: given if isinstance(given, str) else "",
 )
 def test_what_its_key_is_not_good_for_is_not_recorded(
     signing: TrustDesk, bounds: dict[str, Any] | None, words: str

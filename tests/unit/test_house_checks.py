@@ -141,7 +141,7 @@ def test_where_money_is_real_somebody_has_to_be_told() -> None:
         ({"brokers": ["nobody"]}, CheckState.FAIL, "not for"),
         ({"not_after": utcnow() - timedelta(days=1)}, CheckState.FAIL, "not_after"),
     ],
-    ids=str,
+    ids=lambda given: given if isinstance(given, str) else "",
 )
 def test_where_all_is_signed_the_check_says_whether_workers_can(
     bounds: dict[str, Any] | None, state: CheckState, words: str
