@@ -140,6 +140,8 @@ class OrderRecord:
             attempt_no=step.state.attempt_no,
         )
         self._stamp(step.state.status)
+        if fact is Fact.FILLED and step.state.status is Status.FILLED and before is not Status.FILLED:
+            self.set(broker_status=None)  # its broker's last word is of when it worked
         ended = step.state.status in TERMINAL - {Status.FILLED} and before not in TERMINAL
         if step.state.status in _WISH_IS_OVER:
             self.waits_no_more()

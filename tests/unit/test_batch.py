@@ -145,6 +145,18 @@ def test_the_brokers_own_word_stands_beside_our_status(database: Database, setti
     assert told(BrokerStatus.ACCEPTED, "new") == ("canceled", "canceled"), "told late"
 
 
+def test_the_word_of_an_order_at_work_does_not_outlive_its_last_fill(
+    database: Database, settings: Settings, put: Put
+) -> None:
+    put(status="accepted", attempt={"outcome": "accepted", "broker_order_id": "7"}, broker_status="Submitted")
+    fill(database, execution("a", "4"))
+    assert order(database)["broker_status"] == "Submitted"
+    fill(database, execution("b", "6"))
+    assert (order(database)["status"], order(database)["broker_status"]) == ("filled", None)
+    shown(database, settings, OrderReport(broker_order_id="7", status=BrokerStatus.FILLED, raw_status="Filled"))
+    assert order(database)["broker_status"] == "Filled"
+
+
 def test_an_order_that_ends_is_unclear_no_more(database: Database, settings: Settings, put: Put) -> None:
     put(status="accepted", attempt={"outcome": "accepted", "broker_order_id": "7"})
     shown(database, settings, OrderReport(broker_order_id="7", status=BrokerStatus.UNKNOWN, raw_status="Inactive"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
@@ -124,7 +125,9 @@ def test_a_place_is_kept_once_the_collector_has_what_lies_before_it(bare: Path, 
         assert corro("traces", "--to", collector.address, "--place", str(place))[0] == 0
         first = len(collector.spans)
         status, out, _ = corro("traces", "--to", collector.address, "--place", str(place))
+        told = json.loads(corro("traces", "--to", collector.address, "--place", str(place), "--json")[1])
     assert (status, out.split(";")[0], len(collector.spans)) == (0, "0 orders, 0 spans", first)
+    assert told == {"orders": 0, "spans": 0, "last_event": int(place.read_text())}
     assert int(place.read_text()) > 0
 
 

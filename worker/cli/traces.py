@@ -12,7 +12,7 @@ import typer
 from models.errors import CollectorUnavailable, ConfigurationError, DatabaseUnavailable, InvalidRequest
 from models.extras import install
 from producers.cli import show
-from producers.cli.app import LAST_ID, opened, whole
+from producers.cli.app import LAST_ID, Json, opened, whole
 
 if TYPE_CHECKING:
     from models.record.database import Database
@@ -41,6 +41,7 @@ def traces(
         Path | None, typer.Option(metavar="FILE", help="keeps the last event's id, and goes on there the next time")
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", help="go on with what ends from now on, until Ctrl-C")] = False,
+    json: Json = False,
 ) -> None:
     """Send a trace of each order that has ended to a collector of OpenTelemetry (OTLP over HTTP).
 
@@ -64,7 +65,10 @@ def traces(
             orders, spans = _send_all(database, stream, sender, place, follow)
         finally:
             sender.close()
-    show.say(f"{orders} orders, {spans} spans; the last event was {stream.since}")
+    if json:
+        show.document({"orders": orders, "spans": spans, "last_event": stream.since})
+    else:
+        show.say(f"{orders} orders, {spans} spans; the last event was {stream.since}")
 
 
 def _send_all(

@@ -282,10 +282,12 @@ class OrderBook:
             status = BrokerStatus.PARTIALLY_FILLED
         if status is BrokerStatus.REJECTED:
             filled = filled or Decimal(0)
+        told = status is not BrokerStatus.FILLED or line.status == "Filled" or line.completed_status
         report = build_report(line, status, filled, executions, known.code)
         dormant = status is BrokerStatus.REJECTED and line.status == reports.INACTIVE
         average = None if line.combo else report.avg_fill_price or known.wire_average
-        return replace(report, avg_fill_price=average, dormant=dormant)
+        word = report.raw_status if told else None  # its last word is of when it worked
+        return replace(report, avg_fill_price=average, dormant=dormant, raw_status=word)
 
     # -- INSIDE ---
     def _why_held(self, perm_id: int) -> str:
@@ -307,6 +309,7 @@ class OrderBook:
             return  # its group may be refused whole
         key = (
             report.status,
+            report.status is not BrokerStatus.FILLED and report.raw_status,  # of what is filled it is no news
             report.code,
             report.filled_quantity,
             report.quantity,
