@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,7 +24,7 @@ from sqlalchemy import insert, update
 from models.lookups import InstrumentReport
 from models.messages import OrderRequest
 from models.record.instruments import keep_instruments
-from models.record.tables import order_events, orders
+from models.record.tables import order_events, orders, position_snapshots
 from models.settings import load_settings
 from models.vocabulary import AssetClass
 from tests.kit import eventually
@@ -81,6 +82,18 @@ def test_lists_are_filtered_by_account_as_the_commands_are(site: Site, corro: Ru
         assert rows == json.loads(corro("orders", "--json", *options)[1])
     assert site.json("/api/v1/orders?account=alpaca:ira") == []
     assert site.ask("/api/v1/orders?account=ibkr:ira&broker=tda")[0].status == 400
+
+
+def test_a_position_says_its_broker_and_its_account_apart(site: Site) -> None:
+    row = {"symbol": "KO", "quantity": Decimal(5), "currency": "USD", "taken_at": datetime.now(UTC)}
+    with site.client.database.write() as connection:
+        for place in ("ibkr:ira", "tda"):
+            connection.execute(insert(position_snapshots).values(broker=place, **row))
+    found = [one for one in site.json("/api/v1/positions") if one["symbol"]]
+    assert {(one["broker"], one["account"], one["quantity"]) for one in found} == {
+        ("ibkr", "ira", "5"),
+        ("tda", None, "5"),
+    }
 
 
 def test_instruments_are_those_that_brokers_have_told_of(site: Site, corro: Run) -> None:

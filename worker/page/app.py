@@ -22,6 +22,7 @@ from pydantic import BeforeValidator
 from sqlalchemy import Table
 
 from models import encoding
+from models.destinations import split
 from models.errors import DatabaseUnavailable, InvalidRequest
 from models.history import History, v_attempts, v_fills, v_orders
 from models.outward import untold
@@ -173,7 +174,7 @@ def _lists(app: FastAPI, settings: Settings, history: History) -> None:
         `error` says of which broker they are old, or not known at all: then a row has its name and nothing else. A
         broker that was read and holds nothing has none. `corro positions` asks them now.
         """
-        return told(told_positions(history.database, settings))
+        return told([_placed(row) for row in told_positions(history.database, settings)])
 
     @app.get("/api/v1/pnl", tags=["lists"])
     def pnl(
@@ -190,6 +191,12 @@ def _lists(app: FastAPI, settings: Settings, history: History) -> None:
     def fleet() -> Response:
         """List the workers, as `corro fleet --json`."""
         return told(look(settings, history.database).rows)
+
+
+def _placed(row: Mapping[str, object]) -> dict[str, object]:
+    """Return a position with its broker and its account apart, as `corro positions --json` has them."""
+    broker, account = split(str(row["broker"]))
+    return {"broker": broker, "account": account, **{name: row[name] for name in row if name != "broker"}}
 
 
 def _upper(symbol: str | None) -> str | None:
