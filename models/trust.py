@@ -168,7 +168,7 @@ class Journaled:
     Args:
         status: that its last step has led to.
         at: when a step of a kind was last told: released, approved.
-        terms: that it was given before it was sent.
+        terms: that it was given by replaces, before it was sent or by its broker's word.
     """
 
     status: str | None

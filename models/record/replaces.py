@@ -6,6 +6,7 @@ broker's worker carries it out; until the broker has confirmed it, the order kee
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -51,8 +52,10 @@ def changed(row: AnyOrder, changes: Mapping[str, object]) -> dict[str, str]:
     return found
 
 
-#: How the event begins of a change that was made at once.
-_UNSENT = "before it was sent: "
+#: How the events begin of a change that was made at once, and of one that came to nothing after its broker had taken it.
+_UNSENT, TAKEN = "before it was sent: ", "after it was taken: "
+#: How events name the attempt that they are about.
+_OF_ATTEMPT = re.compile(r"attempt (\d+) at [^:]+: ")
 #: Which way a limit price goes when an order becomes less aggressive: it buys for less, it sells for more.
 _LESS = {Side.BUY: -1, Side.BUY_TO_COVER: -1, Side.SELL: 1, Side.SELL_SHORT: 1}
 
@@ -157,11 +160,27 @@ def request_replace(
     entry.note("replace_requested", words(different))
 
 
-def told_terms(detail: str | None) -> dict[str, str]:
-    """Return the terms that an event `replaced` tells of an order which had not been sent."""
-    if not (detail or "").startswith(_UNSENT):
-        return {}
-    return _read(str(detail).removeprefix(_UNSENT))
+def tell(changes: list[tuple[int, dict[str, str]]], kind: str, detail: str | None) -> None:
+    """Take in what an event tells of an order's terms.
+
+    | event                                                  | its terms are                        |
+    |--------------------------------------------------------|--------------------------------------|
+    | replaced, before it was sent                           | those                                |
+    | replaced, by an attempt                                | those, as its broker has confirmed   |
+    | replace_refused of such an attempt, after it was taken | what they were before that attempt   |
+
+    Args:
+        changes: with the attempt that made each, the newest last; 0 of one that was made at once.
+        kind: of the event.
+        detail: its words.
+    """
+    told = detail or ""
+    found = _OF_ATTEMPT.match(told)
+    number, rest = (int(found[1]), told[found.end() :]) if found else (0, told.removeprefix(_UNSENT))
+    if kind == "replace_refused" and number and rest.startswith(TAKEN):
+        changes[:] = [change for change in changes if change[0] != number]
+    elif kind == "replaced" and (number or told.startswith(_UNSENT)):
+        changes.append((number, _read(rest)))
 
 
 def is_told(entry: OrderRecord, wanted: Mapping[str, object]) -> bool:

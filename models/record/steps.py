@@ -10,7 +10,7 @@ from typing import TypedDict, cast
 from sqlalchemy import Connection, or_, select
 
 from models.record.batch import OrderBatch
-from models.record.replaces import told_terms
+from models.record.replaces import tell
 from models.record.statements import Query, among
 from models.record.tables import order_events
 from models.trust import Journaled
@@ -25,9 +25,9 @@ class _Step(TypedDict):
     detail: str | None
 
 
-_REPLACED, _REMARKS = "replaced", ("approved", "replaced")
+_REMARKS = ("approved", "replaced", "replace_refused")
 _e = order_events.c
-#: Events that changed a status, and two that change none and are more than a remark.
+#: Events that changed a status, and some that change none and are more than a remark.
 _STEPS = Query(
     select(_e.client_order_id, _e.kind, _e.at, _e.from_status, _e.to_status, _e.detail)
     .where(
@@ -48,15 +48,16 @@ def journal_of(connection: Connection, ids: Iterable[str], batch: OrderBatch | N
         batch: what has happened in this transaction counts too.
     """
     told = {id_: Journaled(None, {}, {}) for id_ in ids}
+    changes: dict[str, list[tuple[int, dict[str, str]]]] = {id_: [] for id_ in told}
     entries = batch.entries.values() if batch is not None else ()
     news = cast("Iterable[_Step]", chain.from_iterable(entry.events for entry in entries))
     for step in chain(_STEPS.rows(connection, ids=list(told)), news):
-        before = told[step["client_order_id"]]
-        moves = step["to_status"] is not None and step["from_status"] != step["to_status"]
-        terms = told_terms(step["detail"]) if step["kind"] == _REPLACED else {}
-        told[step["client_order_id"]] = Journaled(
+        id_ = step["client_order_id"]
+        before, moves = told[id_], step["to_status"] is not None and step["from_status"] != step["to_status"]
+        tell(changes[id_], step["kind"], step["detail"])
+        told[id_] = Journaled(
             step["to_status"] if moves else before.status,
             {**before.at, step["kind"]: step["at"]},
-            {**before.terms, **terms},
+            {name: text for _, terms in changes[id_] for name, text in terms.items()},
         )
     return told

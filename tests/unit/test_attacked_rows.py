@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from models.errors import DataError, Untrusted
+from models.errors import DataError, Denied, OrderRejected, Untrusted
 from models.messages import OrderRequest
+from models.record.batch import OrderBatch
 from models.record.holders import Closing
+from models.record.replaces import tell
 from models.record.tables import attempts, orders
 from models.vocabulary import Side
 from tests.unit.trust_desk import LOW, SECRET, Make, TrustDesk, order, sealed, signer, wish
@@ -129,6 +131,58 @@ def test_a_wish_that_nobody_has_signed_changes_no_order_at_its_broker(house: Tru
     replaced(house, quantity="3")
     house.desk.replacements.carry_out()
     assert [order.quantity for order in house.broker.get_orders()] == [3]
+
+
+def test_nor_does_one_on_a_row_from_which_the_key_was_taken(house: TrustDesk) -> None:
+    queued(house, **LOW)
+    house.desk.place.work(["o-1"])
+    forge(house, key_id=None, signed_text=None, signature=None, replace_request={"quantity": "500"})
+    forge(house, available_at=later(-1))
+    house.desk.replacements.carry_out()
+    assert [order.quantity for order in house.broker.get_orders()] == [5]
+    assert ("replace_refused", "nobody is known to have asked for it: quantity 500") in house.events()
+
+
+def doubt(desk: TrustDesk) -> Denied | None:
+    """Return why the order may not be sent as its row is, if it may not."""
+
+    def judge(batch: OrderBatch) -> Denied | None:
+        ask = desk.desk.vouching.over(batch, guarded=True)
+        return None if ask is None else ask(batch["o-1"])
+
+    return desk.desk.batches.change(["o-1"], judge)[0]
+
+
+def test_an_order_goes_on_along_its_route_on_the_terms_that_its_broker_had_confirmed(house: TrustDesk) -> None:
+    queued(house, **LOW)
+    house.desk.place.work(["o-1"])
+    for quantity in ("4", "3"):
+        replaced(house, quantity=quantity)
+        house.desk.replacements.carry_out()
+    late = OrderRejected("no", broker="alpaca")
+    house.desk.batches.change(["o-1"], lambda batch: house.desk.recorder.end(batch["o-1"], 3, late))
+    assert (house.row()["status"], house.row()["broker"], house.row()["quantity"]) == ("queued", "tda", 3)
+    assert doubt(house) is None
+    forge(house, quantity=5)
+    assert doubt(house) is not None
+
+
+def test_terms_that_a_broker_has_taken_back_are_those_of_before() -> None:
+    changes: list[tuple[int, dict[str, str]]] = []
+    for kind, detail in (
+        ("replaced", "before it was sent: quantity 8, limit_price 1"),
+        ("replaced", "attempt 2 at alpaca: quantity 7"),
+        ("replaced", "attempt 3 at alpaca: quantity 6, limit_price 2"),
+        ("replace_refused", "attempt 4 at alpaca: no"),
+        ("replace_refused", "attempt 3 at alpaca: after it was taken: no"),
+        ("replaced", "before it was sent: limit_price 3"),
+    ):
+        tell(changes, kind, detail)
+    assert [terms for _, terms in changes] == [
+        {"quantity": "8", "limit_price": "1"},
+        {"quantity": "7"},
+        {"limit_price": "3"},
+    ]
 
 
 @pytest.mark.parametrize("how", [{"not_before": later(600).isoformat(), "version": 2}, {"needs": True}])

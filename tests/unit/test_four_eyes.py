@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import insert, update
 
 from models.encoding import loads
 from models.errors import InvalidOrder, Untrusted
-from models.record.tables import control_events, orders
+from models.record.tables import control_events, order_events, orders
 from producers.client import OrderClient
 from tests.unit.trust_desk import LOW, Make, TrustDesk, order, sealed, signer, wish
 from worker.orders.releases import approve, deny
@@ -168,6 +168,9 @@ def test_a_wish_to_grow_that_somebody_wrote_on_the_row_is_refused_by_the_worker(
     stand(desk, "live")
     with desk.database.write() as connection:
         connection.execute(update(orders).values(replace_request={"quantity": "5000"}, available_at=datetime.now(UTC)))
+        asked = {"client_order_id": "o-1", "at": datetime.now(UTC), "detail": "quantity 5000"}
+        steps = {"from_status": "accepted", "to_status": "accepted", "kind": "replace_requested"}
+        connection.execute(insert(order_events).values(**asked, **steps))
     desk.desk.replacements.carry_out(["o-1"])
     assert (desk.row()["quantity"], desk.row()["replace_request"]) == (5, None)
     assert desk.events()[-1][0] == "replace_refused"

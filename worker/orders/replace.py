@@ -150,7 +150,7 @@ class Replacements(Claiming):
             return None
         if entry.order["available_at"] > entry.now:
             return None  # somebody has just tried
-        if entry.order["key_id"] is not None and not is_told(entry, wanted):
+        if not is_told(entry, wanted):  # whatever its row says of a key: that can be written like the wish
             entry.set(replace_request=None)
             entry.note("replace_refused", f"nobody is known to have asked for it: {words(wanted)}")
             return None

@@ -22,7 +22,7 @@ from models.messages import plain
 from models.record.fills import filled_by
 from models.record.groups import is_follower
 from models.record.order import TERMS, OrderRecord, is_changing
-from models.record.replaces import terms_of, words
+from models.record.replaces import TAKEN, terms_of, words
 from models.record.rows import AttemptRow, by_name
 from models.reports import OrderReport
 from models.terms import is_another
@@ -111,7 +111,7 @@ def steps_back(entry: OrderRecord, attempt_no: int, told: str) -> bool:
         return False  # changed in place, it is the same order
     ended = attempt["ended_at"] or entry.now
     entry.set_attempt(attempt_no, outcome=str(Outcome.REFUSED), message=told, next_check_at=None, ended_at=ended)
-    entry.note("replace_refused", f"attempt {attempt_no} at {attempt['broker']}: after it was taken: {told}")
+    entry.note("replace_refused", f"attempt {attempt_no} at {attempt['broker']}: {TAKEN}{told}")
     if attempt_no == entry.order["attempt_no"] and entry.status in OPEN:
         number = attempt["replaces"]
         assert number is not None
