@@ -52,7 +52,7 @@ def changed(row: AnyOrder, changes: Mapping[str, object]) -> dict[str, str]:
     return found
 
 
-#: How the events begin of a change that was made at once, and of one that came to nothing after its broker had taken it.
+#: How the events begin of a change that was made at once, and of one that was taken by its broker and came to nothing.
 _UNSENT, TAKEN = "before it was sent: ", "after it was taken: "
 #: How events name the attempt that they are about.
 _OF_ATTEMPT = re.compile(r"attempt (\d+) at [^:]+: ")
