@@ -253,3 +253,24 @@ def test_an_answer_that_names_an_order_from_before_the_send_is_not_believed(cont
         assert "listed before" in contest.row(1)["message"]
     contest.answered(1, shown(1, BrokerStatus.ACCEPTED, broker_order_id="9"), broker="schwab")
     assert (contest.row(1)["outcome"], contest.order["broker_order_id"]) == ("accepted", "9")
+
+
+# -- A LEG THAT ITS BROKER REPLACES ---
+def test_a_leg_that_is_replaced_again_and_again_keeps_what_each_of_its_orders_has_filled(
+    contest: Contest, put: Put
+) -> None:
+    """A smaller quantity would end it in our books while the rest of it trades."""
+    put(
+        status="accepted", broker="alpaca", broker_order_id="b1", order_type="limit", limit_price=D(50),
+        leg="take_profit", group_id="g-1", group_kind="bracket",
+        attempt={"outcome": "accepted", "broker_order_id": "b1"},
+    )  # fmt: skip
+    whole = contest.order["quantity"]
+    for number, filled, left in ((1, 4, 6), (2, 2, 4)):
+        terms = {"order_type": "limit", "limit_price": D(51), "quantity": D(left)}
+        heir = shown(number + 1, BrokerStatus.ACCEPTED, **terms)
+        contest.told(executed(number, str(filled), f"e{number}"))
+        done = {"filled_quantity": D(filled), "replaced_by": heir.broker_order_id, "heir": heir}
+        contest.told(shown(number, BrokerStatus.REPLACED, **done))
+    assert (contest.order["attempt_no"], contest.order["quantity"]) == (3, whole)
+    assert (contest.order["status"], contest.order["filled_quantity"]) == ("partially_filled", 6)

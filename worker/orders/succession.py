@@ -153,7 +153,8 @@ def _follows(entry: OrderRecord, attempt_no: int, heir: OrderReport | None) -> b
     speaks = attempt_no == row["attempt_no"] and entry.status in OPEN and is_follower(row)
     if heir is None or not speaks or is_another(row, heir) or heir.order_type != row["order_type"]:
         return False
-    done, number = filled_by(entry, entry.fills_of(attempt_no)), entry.next_attempt
+    line, number = _line(entry, attempt_no), entry.next_attempt
+    done = filled_by(entry, (fill for fill in entry.fills if fill["attempt_no"] in line))
     shown = {name: getattr(heir, name) for name in TERMS} | {"quantity": heir.quantity and done + heir.quantity}
     entry.begin(
         number,
