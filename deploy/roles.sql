@@ -159,7 +159,8 @@ BEGIN
       'limit_if_touched')) IS NOT TRUE THEN 'order_type'
     WHEN o.legs IS NOT NULL AND (o.side = 'buy' AND json_typeof(o.legs) = 'array'
       AND json_array_length(o.legs) BETWEEN 2 AND 8 AND length(o.legs::text) < 2000) IS NOT TRUE THEN 'legs'
-    WHEN NOT corro_is_amount(CASE WHEN o.legs IS NULL THEN o.limit_price ELSE nullif(abs(o.limit_price), 0) END)
+    WHEN NOT corro_is_amount(CASE WHEN o.legs IS NULL AND o.asset_class IS DISTINCT FROM 'future' THEN o.limit_price
+        ELSE nullif(abs(o.limit_price), 0) END)
       OR (o.limit_price IS NOT NULL) <> (o.order_type IN ('limit', 'stop_limit', 'limit_if_touched')) THEN 'limit_price'
     WHEN NOT corro_is_amount(o.stop_price)
       OR (o.order_type <> 'trail_limit' AND (o.stop_price IS NOT NULL)

@@ -34,7 +34,7 @@ UNSOUND: list[dict[str, str]] = [
     {"side": "'frob'"}, {"side": "null"}, {"order_type": "'weird'"}, {"time_in_force": "'soon'"},
     {"quantity": "-5"}, {"quantity": "0"}, {"quantity": "1e30"}, {"quantity": "'NaN'"}, {"quantity": "'infinity'"},
     {"quantity": "null"}, {"quantity": "1.0000000001"}, {"quantity": "123456789.12345678"},
-    {"order_type": "'limit'"}, {"limit_price": "5"}, LIMIT | {"limit_price": "-1"}, {"stop_price": "5"},
+    {"order_type": "'limit'"}, {"limit_price": "5"}, LIMIT | {"limit_price": "-1"}, LIMIT | {"limit_price": "0"}, {"stop_price": "5"},
     {"order_type": "'trailing_stop'"}, {"trail_amount": "1"}, {"decision_price": "'NaN'"},
     {"expires_at": "'infinity'"}, {"expires_at": "null"}, {"expires_at": "now() - interval '1 s'"},
     {"created_at": "'-infinity'"}, {"created_at": "'infinity'", "expires_at": "null"},
@@ -101,6 +101,13 @@ def test_orders_that_a_client_makes_are_recorded_with_their_first_event(house: t
             [
                 OrderRequest(**low, order_type="stop_limit", limit_price=5, stop_price="4.5"),
                 OrderRequest(**low, order_type="trailing_stop", trail_percent="1.5", extended_hours=True),
+                *(
+                    OrderRequest(
+                        symbol="CLZ49@NYMEX", side="buy", quantity=1, order_type="limit", limit_price=price, **of
+                    )
+                    for of in [{"asset_class": "future", "route": ("ibkr",)}]
+                    for price in (0, "-37.63")
+                ),
             ]
         ),
     ]
