@@ -146,8 +146,13 @@ class History:
         with self.database.read() as connection:
             for ids in columns:
                 query = select(ids).where(ids >= start, ids.startswith(start, autoescape=True))
+                # SQLite's LIKE takes large letters for small ones, and ids differ by them.
+                query = query.where(func.substr(ids, 1, len(start)) == start)
                 if end:
-                    query = query.where(ids.endswith(end, autoescape=True))
+                    least = len(start) + len(end)
+                    query = query.where(
+                        func.length(ids) > least, func.substr(ids, func.length(ids) - len(end) + 1) == end
+                    )
                 found += connection.execute(query.order_by(ids).limit(limit)).scalars()
         return sorted(found)[:limit]
 

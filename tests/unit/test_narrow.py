@@ -75,6 +75,15 @@ def test_commands_take_an_id_as_the_tables_cut_it(corro: Run, put: Put) -> None:
     assert corro("cancel", f"{ALIKE[0][:16]}\u20269")[0] == 1
 
 
+@pytest.mark.parametrize("given", ["REBALANCE-A…", "Rebalance-a-1…", "rebalance-a…-Buy", "rebal…lance-a-1-buy"])
+def test_a_cut_id_means_no_order_that_differs_in_a_letter(corro: Run, put: Put, given: str) -> None:
+    """SQLite's LIKE takes large letters for small ones; the sign stands for one letter at least."""
+    put("rebalance-a-1-buy", attempt_no=0, status="queued")
+    assert corro("cancel", given)[0] == 1
+    assert json.loads(corro("order", "rebalance-a-1-buy", "--json")[1])["status"] == "queued"
+    assert json.loads(corro("cancel", "rebalance-a…-buy", "--json")[1])["status"] == "canceled"
+
+
 def test_a_group_is_settled_under_its_id_as_the_tables_cut_it(corro: Run, database: Database) -> None:
     orphan = {"kind": "oto", "status": "queued", "created_at": NOW, "updated_at": NOW}
     with database.write() as connection:
