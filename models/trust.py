@@ -296,10 +296,19 @@ def must_be_the_same(
 def _may_be_at(settings: Settings, signed: OrderRequest, found: Sequence[str]) -> bool:
     """Tell whether an order may be in all these places: a name of its route means what the settings make of it.
 
-    Which queue it came through is signed by nobody: where the text names no route, any broker may be first.
+    Which queue it came through is signed by nobody: where the text names no route, any broker may be first. A broker
+    that these settings do not have gets nothing through them; whoever works for it judges by its own.
     """
+    return all(_leads_to(settings, signed, where) for where in found if broker_of(where) in settings.all_brokers)
+
+
+def _leads_to(settings: Settings, signed: OrderRequest, where: str) -> bool:
+    here = broker_of(where)
+    named = [name for name in signed.route or () if broker_of(name) == here]
+    if signed.route and not named:
+        return False
     try:
-        return all(where in route_of(settings, signed, broker_of(where)) for where in found)
+        return where in route_of(settings, signed.model_copy(update={"route": named}), here)
     except InvalidOrder:
         return False
 

@@ -20,7 +20,9 @@ from models.record.batch import OrderBatch
 from models.record.holders import Closing
 from models.record.replaces import tell
 from models.record.tables import attempts, orders
+from models.settings import load_settings
 from models.vocabulary import Side
+from tests.open_desk import open_desk
 from tests.unit.trust_desk import LOW, SECRET, Make, TrustDesk, order, sealed, signer, wish
 from worker.control.kill import closing_id
 
@@ -89,6 +91,19 @@ def test_no_column_of_a_signed_row_can_be_changed(
     status, code = house.stands()
     assert (status, code) in {("denied", "bad_signature"), ("denied", "invalid")}, house.row()["reason"]
     assert not house.broker.get_orders(open_only=False), "nothing was sent"
+
+
+@pytest.mark.parametrize("route", [{"route": ["alpaca", "tda"]}, {}])
+def test_a_worker_whose_settings_lack_a_later_broker_sends_what_was_signed(
+    house: TrustDesk, route: dict[str, Any]
+) -> None:
+    queued(house, **route)
+    assert house.row()["route"] == ["alpaca", "tda"]
+    known = {"home": house.home, "redis_url": house.settings.redis_url, "security": house.settings.security}
+    worker = open_desk(load_settings(**known, brokers={"alpaca": {"adapter": "fake"}}), house.database, house.broker)
+    worker.place.work(["o-1"])
+    worker.close()
+    assert house.stands() == ("filled", None), house.row()["reason"]
 
 
 def replaced(desk: TrustDesk, **terms: str) -> None:
