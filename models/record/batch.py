@@ -77,6 +77,8 @@ class OrderBatch:
     def __init__(self, connection: Connection, now: datetime) -> None:
         self.connection = connection
         self.now = now
+        #: What is applied was read together, as all that a broker has, and did not come as news.
+        self.is_reading = False
         self.entries: dict[str, OrderRecord] = {}
         #: Those that it has denied, as their rows are no orders: nobody who goes over the entries meets them.
         self.denied: dict[str, OrderRecord] = {}

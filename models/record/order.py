@@ -203,10 +203,16 @@ class OrderRecord:
         self.changed.update(changes)
 
     def hear(self, attempt_no: int, report: OrderReport) -> None:
-        """Keep the broker's own word for where the order stands; of one that has ended only the word of an end."""
+        """Keep the broker's own word for where the order stands; of one that has ended only the word of an end.
+
+        Another word for an order that works as before is no write of its own, but of a leg, whose exits sleep and wake,
+        and of what a reading of all orders shows.
+        """
         speaks = attempt_no == self.order["attempt_no"] and self.status is not Status.QUEUED
         fits = self.status in OPEN or report.status in DONE
-        if speaks and fits and report.word not in (None, self.order["broker_status"]):
+        alone = self.status in LIVE and report.at_work and not self.changed
+        matters = not alone or self.order["group_id"] is not None or self.batch.is_reading
+        if speaks and fits and matters and report.word not in (None, self.order["broker_status"]):
             self.set(broker_status=report.word)
 
     def complete(self) -> None:

@@ -61,7 +61,7 @@ def kinds(database: Database) -> list[str]:
         return list(connection.execute(select(order_events.c.kind).order_by(order_events.c.id)).scalars())
 
 
-def shown(database: Database, settings: Settings, *reports: Any) -> Effects:
-    """What the updates thread does with reports of ibkr."""
+def shown(database: Database, settings: Settings, *reports: Any, reading: bool = False) -> Effects:
+    """What the updates thread does with reports of ibkr; or with what a reading of all orders shows."""
     with database.write() as connection:
-        return Recorder(settings, "ibkr", dedupes=False).updates(connection, reports, utcnow())
+        return Recorder(settings, "ibkr", dedupes=False).updates(connection, reports, utcnow(), infer=reading)

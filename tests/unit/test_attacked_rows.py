@@ -200,7 +200,7 @@ def test_terms_that_a_broker_has_taken_back_are_those_of_before() -> None:
     ]
 
 
-@pytest.mark.parametrize("how", [{"not_before": later(600).isoformat(), "version": 2}, {"needs": True}])
+@pytest.mark.parametrize("how", [{"not_before": later(86_400).isoformat(), "version": 2}, {"needs": True}])
 def test_an_order_does_not_leave_its_hold_by_an_update(make: Make, how: dict[str, Any]) -> None:
     desk = make(require="all")
     desk.key(needs_approval="needs" in how)

@@ -128,16 +128,20 @@ def test_a_status_that_decides_nothing_is_shown_until_the_broker_says_more(
 
 
 def test_the_brokers_own_word_stands_beside_our_status(database: Database, settings: Settings, put: Put) -> None:
-    """An exit that sleeps at its broker is accepted here, and `held` there."""
+    """An exit that sleeps at its broker is accepted here, `held` there; another word alone is no write of its own."""
 
-    def told(status: BrokerStatus, word: str | None) -> tuple[str, str | None]:
-        shown(database, settings, OrderReport(broker_order_id="7", status=status, raw_status=word))
+    def told(status: BrokerStatus, word: str | None, *, reading: bool = True) -> tuple[str, str | None]:
+        report = OrderReport(broker_order_id="7", status=status, raw_status=word)
+        shown(database, settings, report, reading=reading)
         with database.read() as connection:
             (row,) = connection.exec_driver_sql("SELECT status, broker_status FROM v_orders").all()
         return row[0], row[1]
 
     put(status="submitted", attempt={"outcome": "accepted", "broker_order_id": "7"})
     assert told(BrokerStatus.ACCEPTED, "held") == ("accepted", "held")
+    before = order(database)["updated_at"]
+    assert told(BrokerStatus.ACCEPTED, "new", reading=False) == ("accepted", "held")
+    assert order(database)["updated_at"] == before
     assert told(BrokerStatus.ACCEPTED, "new") == ("accepted", "new")
     assert told(BrokerStatus.UNKNOWN, "executions only") == ("accepted", "new"), "no word of the broker's"
     assert told(BrokerStatus.ACCEPTED, None) == ("accepted", "new")

@@ -329,6 +329,7 @@ class Recorder:
         """
         index = index_of(connection, self.broker, reports)
         batch = OrderBatch.open(connection, {place[0] for place in index.values()}, now)
+        batch.is_reading = infer
         left = self._each(batch, index, reports, infer)
         # An execution may stand before the order that shows whose it is.
         early = [report for report in left if isinstance(report, FillReport)]

@@ -307,9 +307,8 @@ class OrderBook:
             return  # place_order answers, and knows whether the order was alive before
         if report.status is BrokerStatus.CANCELED and not report.filled_quantity and any(p.linked for p in awaited):
             return  # its group may be refused whole
-        key = (
+        key = (  # another word for the same status is no news: the next reading has it
             report.status,
-            report.status is not BrokerStatus.FILLED and report.raw_status,  # of what is filled it is no news
             report.code,
             report.filled_quantity,
             report.quantity,

@@ -15,7 +15,7 @@ class HandshakeFailed(Exception):
 
 
 #: What the SDKs tell by Python's names of errors; the address and a hint stand beside it.
-_PLAIN = {ConnectionRefusedError: "connection refused", TimeoutError: "no answer in time"}
+_PLAIN = {ConnectionRefusedError: "connection refused", TimeoutError: "no answer before the timeout"}
 
 
 class Greeting:
