@@ -390,10 +390,8 @@ class Recorder:
 
 
 def _accept(entry: OrderRecord, attempt_no: int) -> None:
-    ended = entry.attempts[attempt_no]["ended_at"] or entry.now
-    entry.set_attempt(
-        attempt_no, outcome=str(Outcome.ACCEPTED), ended_at=ended, next_check_at=None, code=None, message=None
-    )
+    ended, outcome = entry.attempts[attempt_no]["ended_at"] or entry.now, str(Outcome.ACCEPTED)
+    entry.set_attempt(attempt_no, outcome=outcome, ended_at=ended, next_check_at=None, code=None, message=None)
 
 
 def _words(report: OrderReport) -> str | None:
