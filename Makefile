@@ -44,7 +44,7 @@ soak: $(VENV)/.dev ## 100,000 faults, then the table and the three zeros; FAULTS
 	  tests/property/test_claim_protocol.py)
 
 drill: $(VENV)/.dev ## Inject each fault of docs/page.md: when do the page, the alert and the message tell of it; ONLY= SHOTS= JSON=
-	@$(BIN)/python -m tests.drill $(ONLY) $(if $(SHOTS),--shots $(SHOTS)) $(if $(JSON),--json $(JSON))
+	@$(BIN)/python -m tests.drill $(if $(ONLY),"$(ONLY)") $(if $(SHOTS),--shots $(SHOTS)) $(if $(JSON),--json $(JSON))
 
 recovery: $(VENV)/.dev ## How long it takes to get well, with the timing of production; TIMES=
 	@$(BIN)/python -m tests.soak.recovery --times $(or $(TIMES),100)

@@ -99,6 +99,9 @@ class Membership:
         """Whether the others go where this one goes."""
         return self.leg in LEADS
 
+    def __str__(self) -> str:
+        return f"{self.leg} of {self.kind} {self.id}"
+
     def to_wire(self) -> dict[str, str]:
         """Return it as it travels."""
         return {"id": self.id, "kind": str(self.kind), "leg": self.leg}

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, Table, exists, func, select
 
 from models import encoding
 from models.record.archive_rows import ArchiveRow
@@ -106,7 +106,7 @@ def verify(connection: Connection) -> ChainVerdict:
             head, after = link["head"], link["last_id"]
         heads[name] = head
         newer += connection.execute(select(func.count()).where(table.c.id > after)).scalar_one()
-    return ChainVerdict(links, rows, newer, heads, objections + list(_fills(connection)))
+    return ChainVerdict(links, rows, newer, heads, [*objections, *_rows(connection), *_fills(connection)])
 
 
 def _archived(connection: Connection) -> ArchiveRow | None:
@@ -181,6 +181,14 @@ def _plain(value: object) -> object:
 def _head(link: ChainRow, before: str) -> str:
     parts = (before, link["journal"], link["first_id"], link["last_id"], link["count"], link["digest"])
     return hashlib.sha256(encoding.dumps(parts)).hexdigest()
+
+
+def _rows(connection: Connection) -> Iterator[str]:
+    """Say of which orders the journal tells without a row of theirs: an archive takes events before it takes orders."""
+    there = exists().where(orders.c.client_order_id == order_events.c.client_order_id)
+    told = select(order_events.c.client_order_id).where(~there).distinct()
+    for (id_,) in connection.execute(told.order_by(order_events.c.client_order_id)):
+        yield f"order {id_}: it has events, and no row"
 
 
 def _fills(connection: Connection) -> Iterator[str]:

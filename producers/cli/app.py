@@ -89,6 +89,7 @@ Json = Annotated[bool, typer.Option("--json", is_eager=True, callback=_remember,
 Out = Annotated[Path | None, typer.Option("--out", help="write .csv or .parquet, every column; - is CSV on stdout")]
 Wide = Annotated[bool, typer.Option("--wide", help="every column in full, however wide the terminal is")]
 Account = Annotated[str | None, typer.Option(help="an account behind a login: ira, or ibkr:ira")]
+OneAccount = Annotated[str | None, typer.Option(help="an account behind a login: ibkr:ira, or ira with --broker ibkr")]
 Since = Annotated[str | None, typer.Option(help="ISO time, date, or an age such as 30m, 12h, 7d")]
 Until = Annotated[str | None, typer.Option(help="as --since; what is exactly as old is left out")]
 Limit = Annotated[

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from models.destinations import broker_of, split
 from models.errors import CorroError, InvalidRequest
 from models.timeframes import TIMEFRAMES
 from producers.cli import show
@@ -33,8 +34,9 @@ _POSITION = ("broker", "symbol", "quantity", "avg_price", "market_value", "unrea
 
 
 def _all(c: "DataClient") -> list[str]:
-    """Every broker: those on the route in its order, then the others."""
-    return [*c.settings.route, *(name for name in c.settings.all_brokers if name not in c.settings.route)]
+    """Every broker, and of one with several accounts each: those on the route in its order, then the others."""
+    order = {name: number for number, name in enumerate(c.settings.brokers_in_order)}
+    return sorted(c.settings.destinations, key=lambda place: order.get(broker_of(place), len(order)))
 
 
 def _names(text: str | None) -> list[str] | None:
@@ -66,24 +68,25 @@ def _seconds_old(at: datetime | None) -> float | None:
 
 
 def account(
-    broker: Annotated[str | None, typer.Argument(help="default: all")] = None,
+    broker: Annotated[str | None, typer.Argument(help="alpaca, or ibkr:ira; default: all")] = None,
     timeout: Timeout = 10.0,
     out: Out = None,
     wide: Wide = False,
     json: Json = False,
 ) -> None:
-    """Show buying power, cash and equity; a broker that does not answer is named, and the exit status is 1."""
+    """Show buying power, cash and equity of each account; who does not answer is named, and the exit status is 1."""
     form = Form(json, out, wide)
     found: list[Row] = []
     with client() as c:
         deadline = time.monotonic() + timeout
         asked = {name: c.account(name) for name in ([broker] if broker else _all(c))}
-        for name, fetch in asked.items():
+        for place, fetch in asked.items():
+            name, account_id = split(place)
             try:
                 report = fetch.result(max(0.05, deadline - time.monotonic()))
                 found.append({"broker": name, **asdict(report), "error": None})
             except CorroError as error:
-                found.append({"broker": name, "error": str(error)})
+                found.append({"broker": name, "account_id": account_id, "error": str(error)})
     tell(found, _ACCOUNT, form)
     raise typer.Exit(1 if any(row["error"] for row in found) else 0)
 

@@ -11,7 +11,7 @@ import typer
 from models.errors import NotFound, OutputLost
 from models.vocabulary import Status
 from producers.cli import show
-from producers.cli.app import Account, Form, Json, Wide, client, moment, seconds, tell, whole_id, whole_place
+from producers.cli.app import Form, Json, OneAccount, Wide, client, moment, seconds, tell, whole_id, whole_place
 from producers.cli.legs import legs_of
 from producers.cli.lists import ORDER_COLUMNS
 
@@ -134,7 +134,7 @@ def order_of(options: Mapping[str, Any]) -> "OrderRequest":
 def close(
     symbol: str,
     broker: Annotated[str | None, typer.Option(help="only there, instead of everywhere")] = None,
-    account: Account = None,
+    account: OneAccount = None,
     limit: Annotated[str | None, typer.Option(help="limit price, instead of a market order")] = None,
     tif: Annotated[str, typer.Option(help="day, gtc, ioc, fok, opg or cls")] = "day",
     strategy: Annotated[str | None, typer.Option(help="only what this strategy holds")] = None,
@@ -255,7 +255,7 @@ def cancel(
     ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="client_order_ids")] = None,
     everything: Annotated[bool, typer.Option("--all", help="every order that has not ended")] = False,
     broker: Annotated[str | None, typer.Option(help="with --all: only orders there, or waiting for it")] = None,
-    account: Account = None,
+    account: OneAccount = None,
     strategy: Annotated[str | None, typer.Option(help="with --all: only this strategy's")] = None,
     symbol: Annotated[str | None, typer.Option(help="with --all: only in this symbol")] = None,
     wide: Wide = False,

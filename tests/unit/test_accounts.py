@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -179,6 +180,14 @@ def test_what_is_changed_in_an_account_says_at_which_broker(configured: None) ->
     )  # fmt: skip
     with pytest.raises(InvalidRequest, match="say at which broker"):
         whole_place(None, "ira")
+
+
+def test_the_money_of_each_account_is_asked_for_and_who_does_not_answer_is_named(configured: None, corro: Run) -> None:
+    code, out, _ = corro("account", "--timeout", "0.1", "--json")
+    assert code == 1
+    assert [(row["broker"], row["account_id"]) for row in json.loads(out)] == [
+        ("ibkr", "ira"), ("ibkr", "main"), ("alpaca", None),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("place", ["ibkr", "ibkr:ira", "alpaca"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -80,6 +82,13 @@ def test_what_was_changed_afterwards_is_seen(closed: Database, how: str) -> None
     with closed.write() as connection:
         TAMPERED[how](connection)
     assert verified(closed).objections
+
+
+def test_an_order_whose_row_was_taken_out_is_seen(closed: Database) -> None:
+    with closing(sqlite3.connect(str(closed.url.database))) as other:  # a client that asks nobody for its foreign keys
+        other.execute("DELETE FROM orders WHERE client_order_id = 'o-1'")
+        other.commit()
+    assert verified(closed).objections == ["order o-1: it has events, and no row"]
 
 
 def test_the_command_says_what_does_not_agree(closed: Database, corro: Run) -> None:

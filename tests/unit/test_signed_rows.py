@@ -104,3 +104,9 @@ def test_an_order_falls_back_along_the_route_that_was_signed(at: str) -> None:
 def test_a_row_that_goes_elsewhere_than_its_text_is_nobodys(text: dict[str, Any], forged: dict[str, Any]) -> None:
     with pytest.raises(Untrusted, match="was signed as"):
         compare(signed(**text), **forged)
+
+
+def test_a_row_that_was_taken_out_of_its_group_is_told_in_words() -> None:
+    leg = signed(group={"id": "g-1", "kind": "oco", "leg": "first"}, **LIMIT)
+    with pytest.raises(Untrusted, match="group was signed as first of oco g-1, and recorded as None"):
+        compare(leg, group_id=None, group_kind=None, leg=None)

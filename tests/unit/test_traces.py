@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +21,7 @@ pytest.importorskip("opentelemetry.sdk", reason="the extra `traces`")
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from tests.kit import eventually
 from tests.unit.page_site import EVIL, desk_of_orders
 from tests.unit.words import Run
 from worker.tracing.spans import spans_of
@@ -129,6 +131,33 @@ def test_a_place_is_kept_once_the_collector_has_what_lies_before_it(bare: Path, 
     assert (status, out.split(";")[0], len(collector.spans)) == (0, "0 orders, 0 spans", first)
     assert told == {"orders": 0, "spans": 0, "last_event": int(place.read_text())}
     assert int(place.read_text()) > 0
+
+
+def test_one_that_follows_and_is_stopped_before_anything_ends_goes_on_there(bare: Path, corro: Run) -> None:
+    place = bare / "traces.place"
+    with _collector() as collector, desk_of_orders(bare) as (site, _, _):
+        words = ("traces", "--to", collector.address, "--place", str(place))
+        with _stopped(place.exists):
+            corro(*words, "--follow")
+        assert (collector.spans, place.exists()) == ([], True)
+        site.client.cancel("p-rests").wait(timeout=10)
+        assert corro(*words)[1].split(",")[0] == "1 orders"
+        assert next(span.name for span in collector.of("p-rests")) == "order KO"
+
+
+@contextmanager
+def _stopped(when: Callable[[], bool]) -> Iterator[None]:
+    """Press Ctrl-C once this is so, and after three seconds all the same."""
+
+    def stop() -> None:
+        with suppress(AssertionError):
+            eventually(when, 3.0)
+        signal.raise_signal(signal.SIGINT)
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    yield
+    thread.join()
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,8 @@ def traces(
         stream = EventStream(database, begin or 0)
         if begin is None and follow:
             stream.latest(0)
+            if place:
+                _keep(place, stream.since)  # stopped before anything ends, it begins here the next time, and not later
         sender = TraceSender(to)
         try:
             orders, spans = _send_all(database, stream, sender, place, follow)
