@@ -1,6 +1,7 @@
 """`corro events`: the journal of all orders, in its order, and as it grows."""
 
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated
@@ -63,8 +64,8 @@ def events(
         if end is None:
             found = list(islice(_there(_at(database, since, strategy, most)), limit))
         else:
-            found = [event for event in _there(_at(database, since, strategy, None)) if event["at"] < end]
-            found = found[:limit] if since is not None else found[-(most or len(found)) :]
+            before = (event for event in _there(_at(database, since, strategy, None)) if event["at"] < end)
+            found = list(islice(before, limit)) if since is not None else list(deque(before, most))
     tell(found, COLUMNS, form, title="" if found else "events", table=v_events)
 
 
