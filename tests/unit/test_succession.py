@@ -206,6 +206,21 @@ def test_an_order_that_traded_where_it_was_given_up_is_withdrawn_where_it_went(
     assert is_doubted(contest.row(2))
 
 
+@pytest.mark.parametrize("shares", ["10", "4"])
+def test_what_is_to_be_withdrawn_still_is_when_a_part_of_it_trades_first(
+    contest: Contest, put: Put, shares: str
+) -> None:
+    """Else all of it would trade beside what the earlier attempt has filled."""
+    put(status="queued", broker="alpaca", attempt={"outcome": "refused", "broker": "ibkr", "broker_order_id": "b1"})
+    contest.attempt(2)
+    contest.answered(2, shown(2, BrokerStatus.ACCEPTED))
+    contest.told(executed(1, shares), broker="ibkr")
+    contest.told(executed(2, "1", "e2"))
+    assert (is_doubted(contest.row(2)), contest.row(2)["code"]) == (True, SURPLUS)
+    contest.told(shown(2, BrokerStatus.PARTIALLY_FILLED, filled_quantity=D(1)))
+    assert is_doubted(contest.row(2))
+
+
 def test_an_answer_that_comes_after_the_order_was_filled_elsewhere_is_withdrawn(contest: Contest, put: Put) -> None:
     put(status="queued", broker="alpaca", attempt={"outcome": "refused", "broker": "ibkr", "broker_order_id": "b1"})
     contest.attempt(2)

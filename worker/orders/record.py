@@ -53,6 +53,7 @@ from worker.orders.routing_facts import FactsReader
 from worker.orders.succession import (
     REFUSED_AGAIN,
     REPLACED_AFTER_ALL,
+    SURPLUS,
     doubts,
     doubts_rest,
     give_up_again,
@@ -380,7 +381,7 @@ class Recorder:
             if attempt_no == entry.order["attempt_no"]:
                 entry.set(broker_order_id=report.broker_order_id)
         is_new = entry.fill(attempt_no, report)
-        if doubted and is_new:
+        if doubted and is_new and attempt["code"] != SURPLUS:  # which is too much, however much of it trades
             _accept(entry, attempt_no)
         if given_up and not entry.was_replaced(attempt_no):
             if not entry.is_filled_on(attempt_no):
