@@ -22,7 +22,7 @@ Row = dict[str, Any]
 Route = Annotated[str | None, typer.Option(help="brokers to ask, in order, such as alpaca,ibkr")]
 Timeout = Annotated[float, typer.Option(parser=seconds, metavar="S", help="seconds to wait for the answer")]
 
-_ACCOUNT = (
+ACCOUNT_COLUMNS = (
     "broker", "account_id", "currency", "buying_power", "cash", "equity", "portfolio_value", "total_liquidity",
     "day_trade_count", "error",
 )  # fmt: skip
@@ -81,13 +81,13 @@ def account(
         deadline = time.monotonic() + timeout
         asked = {name: c.account(name) for name in ([broker] if broker else _all(c))}
         for place, fetch in asked.items():
-            name, account_id = split(place)
+            where = dict(zip(("broker", "account"), split(place), strict=True))
             try:
                 report = fetch.result(max(0.05, deadline - time.monotonic()))
-                found.append({"broker": name, **asdict(report), "error": None})
+                found.append({**where, **asdict(report), "error": None})
             except CorroError as error:
-                found.append({"broker": name, "account_id": account_id, "error": str(error)})
-    tell(found, _ACCOUNT, form)
+                found.append({**where, "error": str(error)})
+    tell(found, ACCOUNT_COLUMNS, form)
     raise typer.Exit(1 if any(row["error"] for row in found) else 0)
 
 

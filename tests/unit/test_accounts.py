@@ -22,6 +22,8 @@ from models.routes import route_of
 from models.settings import BrokerSettings, Settings
 from models.vocabulary import Side, TimeInForce
 from producers.cli.app import placed, whole_place
+from producers.cli.data import ACCOUNT_COLUMNS
+from producers.cli.layout import layout, with_account
 from producers.client import OrderClient
 from tests.unit.words import Run
 from worker.brokers.fake import FakeBroker
@@ -185,9 +187,15 @@ def test_what_is_changed_in_an_account_says_at_which_broker(configured: None) ->
 def test_the_money_of_each_account_is_asked_for_and_who_does_not_answer_is_named(configured: None, corro: Run) -> None:
     code, out, _ = corro("account", "--timeout", "0.1", "--json")
     assert code == 1
-    assert [(row["broker"], row["account_id"]) for row in json.loads(out)] == [
+    assert [(row["broker"], row["account"]) for row in json.loads(out)] == [
         ("ibkr", "ira"), ("ibkr", "main"), ("alpaca", None),
     ]  # fmt: skip
+
+
+def test_the_money_of_two_accounts_is_told_apart_in_a_narrow_terminal() -> None:
+    money = {"currency": "USD", "buying_power": "3999808.08", "cash": "999952.02", "equity": "999952.02"}
+    rows = [{"broker": "ibkr", "account": name, "account_id": name, **money} for name in NUMBERS]
+    assert "account" in {column.name for column in layout(rows, with_account(rows, ACCOUNT_COLUMNS), 60).columns}
 
 
 @pytest.mark.parametrize("place", ["ibkr", "ibkr:ira", "alpaca"])

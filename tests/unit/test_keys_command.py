@@ -53,6 +53,14 @@ def test_a_key_is_added_listed_and_revoked_and_the_journal_keeps_who(
     assert journal(database) == [("key_add", "dip-1", "ann", None), ("key_revoke", "dip-1", "bob", "lost")]
 
 
+def test_the_list_tells_who_may_operate_and_approve_and_whose_orders_wait(corro: Run) -> None:
+    for name, more in (("ops", "--operator"), ("officer", "--may-approve"), ("new", "--needs-approval")):
+        assert corro("keys", "add", name, "--alg", "token", more, "--by", "ann")[0] == 0
+    head, *rows = (line.split("\t") for line in corro("keys", "list")[1].splitlines())
+    said = {row[0]: {name for name, cell in zip(head, row, strict=True) if cell == "True"} for row in rows}
+    assert said == {"ops": {"operator"}, "officer": {"may_approve"}, "new": {"needs_approval"}}
+
+
 def test_a_new_private_key_is_its_owners_alone(corro: Run, bare: Path) -> None:
     pytest.importorskip("cryptography")
     path = bare / "new.pem"

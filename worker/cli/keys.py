@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from models.record.key_rows import KeyRow
 
 
-_COLUMNS = ("key_id", "alg", "owner", "state", "strategies", "symbols", "brokers", "may_cancel", "not_after")
+_COLUMNS = (
+    "key_id", "alg", "owner", "state", "strategies", "symbols", "brokers", "may_cancel", "operator", "may_approve",
+    "needs_approval", "not_before", "not_after",
+)  # fmt: skip
 By = Annotated[str | None, typer.Option(help="who; default the login name")]
 
 
