@@ -182,6 +182,8 @@ def _report(
 class _Execution:
     at: datetime
     order: tuple[int, int, int]
+    #: Its id is the broker's own number of it.
+    numbered: bool
     execution_id: str
     leg_id: str | None
     quantity: Decimal
@@ -199,7 +201,7 @@ def _executions(raw: Raw, odd: Oddities | None = None) -> Iterator[_Execution]:
     for one in sorted(_told(raw, odd), key=lambda one: (one.at, one.quantity, one.price or Decimal(0))):
         same = found.setdefault(one.execution_id, [])
         content = (one.at, one.quantity, one.price, one.leg_id)
-        if same and one.order[0]:  # the broker's own number: the later words stand
+        if same and one.numbered:  # the later words stand
             same[:] = [one]
             continue
         if content in ((other.at, other.quantity, other.price, other.leg_id) for other in same):
@@ -228,7 +230,9 @@ def _told(raw: Raw, odd: Oddities | None) -> Iterator[_Execution]:
                 continue
             leg_id = soft(identity, part["legId"]) if part.get("legId") is not None else None
             order = (int(told) if told and told.isdecimal() else 0, at, place)
-            yield _Execution(when, order, execution_id, leg_id, quantity, soft(positive, part.get("price")))
+            yield _Execution(
+                when, order, told is not None, execution_id, leg_id, quantity, soft(positive, part.get("price"))
+            )
 
 
 def _is_execution(activity: Raw) -> bool:
