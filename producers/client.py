@@ -21,7 +21,7 @@ from models.messages import OrderRequest, batches, plain
 from models.record.batch import Effects, OrderBatch, change_one
 from models.record.database import Connection
 from models.record.executions import Holders
-from models.record.holders import decide_closings, holders
+from models.record.holders import class_terms, decide_closings, holders
 from models.record.intake import Intake, body_of
 from models.record.left_wishes import leave_wish, may_change_orders
 from models.record.order import OrderRecord, cancel
@@ -196,11 +196,16 @@ class OrderClient(GroupClient):
             OrderRequest(
                 **{"symbol": symbol, "side": one.side, "quantity": one.quantity, "strategy": one.strategy}
                 | {"route": [name], "created_at": utcnow()}
+                | self._class_terms(name, symbol)
                 | terms
             )
             for name, one in closings
         ]
         return requests, unreachable
+
+    def _class_terms(self, broker: str, symbol: str) -> dict[str, str]:
+        with self.database.read() as connection:
+            return class_terms(connection, broker, symbol)
 
     def _held_by(self, strategy: str | None, broker: str, symbol: str) -> Holders:
         with self.database.read() as connection:

@@ -12,9 +12,12 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, and_, select, true
 
+from models.destinations import broker_of
+from models.instruments import told_class
 from models.record.destinations import is_at
 from models.record.executions import Holders, held_by
-from models.record.tables import position_snapshots
+from models.record.instrument_tables import instruments
+from models.record.tables import orders, position_snapshots
 from models.vocabulary import Side
 
 _ZERO = Decimal(0)
@@ -45,6 +48,25 @@ def positions_shown(connection: Connection, broker: str) -> dict[str, Decimal]:
     p = position_snapshots.c
     found = connection.execute(select(p.symbol, p.quantity).where(p.broker == broker))
     return {symbol: size for symbol, size in found if size}
+
+
+def class_terms(connection: Connection, broker: str, symbol: str) -> dict[str, str]:
+    """Return what an order in a symbol has to say of its class where the text does not: EUR/USD, SHOP@TSE, ESZ26@CME.
+
+    What has traded there is known by the newest order that was filled, anything else by what the broker has told of its
+    instruments; where neither says one class alone, nothing is said.
+    """
+    if told_class(symbol) is not None:
+        return {}
+    o, i, name = orders.c, instruments.c, broker_of(broker)
+    traded = select(o.asset_class, o.currency).where(o.symbol == symbol, o.broker == name, o.filled_quantity > 0)
+    found = connection.execute(traded.where(o.asset_class.is_not(None)).order_by(o.created_at.desc()).limit(1)).all()
+    if not found:
+        told = select(i.asset_class, i.currency).where(i.symbol == symbol, i.broker == name).distinct()
+        found = connection.execute(told.limit(2)).all()
+    if len(found) != 1:
+        return {}
+    return {key: value for key, value in zip(("asset_class", "currency"), found[0], strict=True) if value}
 
 
 def decide_closings(

@@ -136,7 +136,7 @@ def close(
     broker: Annotated[str | None, typer.Option(help="only there, instead of everywhere")] = None,
     account: OneAccount = None,
     limit: Annotated[str | None, typer.Option(help="limit price, instead of a market order")] = None,
-    tif: Annotated[str, typer.Option(help="day, gtc, ioc, fok, opg or cls")] = "day",
+    tif: Annotated[str | None, typer.Option(help="day (usual), gtc (usual of crypto), ioc, fok, opg or cls")] = None,
     strategy: Annotated[str | None, typer.Option(help="only what this strategy holds")] = None,
     external: Annotated[bool, typer.Option("--external", help="also what no order of corro has brought")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="wait until all are filled or ended; exit 3: not yet")] = False,
@@ -148,7 +148,8 @@ def close(
 
     Exit 1: a broker could not be asked, or nobody holds any.
     """
-    terms: dict[str, Any] = {"limit_price": limit, "order_type": type_of(limit, None, None), "time_in_force": tif}
+    terms: dict[str, Any] = {"limit_price": limit, "order_type": type_of(limit, None, None)}
+    terms |= {"time_in_force": tif} if tif else {}
     with client() as c, contextlib.ExitStack() as safe:
         broker = whole_place(broker, account)
         requests, unreachable = c.closing_orders(symbol, broker, strategy=strategy, external=external, **terms)

@@ -47,6 +47,14 @@ def stopped(world: World) -> list[tuple[str, str]]:
         return [(row["state"], row["scope"]) for row in in_force(connection)]
 
 
+def test_a_kill_closes_coins_too(world: World) -> None:
+    coins = {"asset_class": "crypto", "time_in_force": "gtc", "route": "alpaca", "strategy": "coins"}
+    world.orders.wait(world.orders.send("BTC/USD", "buy", "0.02", **coins), "filled")
+    said = world.corro("kill", "--strategy", "coins", "--flatten", *WHO)
+    assert (said.status, "1 positions closed" in said.out + said.err) == (0, True), said
+    assert world.corro("positions", "--json").json == []
+
+
 def test_no_send_begins_after_a_halt_and_what_it_stopped_never_trades(world: World) -> None:
     world.control.add_fault("alpaca", "slow", symbol="KO", seconds=1.0)
     orders = world.client.submit_many([world.orders.request("KO", quantity=1, route="alpaca") for _ in range(ORDERS)])

@@ -180,6 +180,27 @@ def test_the_command_close_tells_every_order_and_waits_for_all(world: World) -> 
     assert (again.status, "no position in GM is held at alpaca" in again.err) == (1, True), again
 
 
+#: Texts that do not say their class, with what an order in them says, and where they are traded.
+OTHERS = [
+    ("EUR/USD", 20000, {"asset_class": "forex", "route": "ibkr"}),
+    ("SHOP@TSE", 3, {"asset_class": "equity", "route": "ibkr"}),
+    ("ESZ29@CME", 1, {"asset_class": "future", "route": "ibkr"}),
+    ("BTC/USD", "0.02", {"asset_class": "crypto", "time_in_force": "gtc", "route": "alpaca"}),
+]
+
+
+@pytest.mark.parametrize(("symbol", "quantity", "terms"), OTHERS, ids=[text for text, *_ in OTHERS])
+def test_closing_what_does_not_say_its_class_takes_that_of_the_order_that_brought_it(
+    world: World, symbol: str, quantity: object, terms: dict[str, str]
+) -> None:
+    world.orders.wait(world.orders.send(symbol, "buy", quantity, **terms), "filled")
+    said = world.corro("close", symbol, "--wait", "--json")
+    assert said.status == 0, said
+    assert [(o["broker"], o["side"], o["quantity"], o["status"], o["asset_class"]) for o in said.json] == [
+        (terms["route"], "sell", str(quantity), "filled", terms["asset_class"])
+    ]
+
+
 def test_a_sell_that_nobody_else_can_cover_ends_instead_of_opening_a_short(world: World) -> None:
     world.control.add_fault("ibkr", "refuse", symbol="WMT")
     order = world.orders.send("WMT", "sell", 20)

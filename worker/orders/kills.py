@@ -22,7 +22,7 @@ from models.errors import BrokerError, CorroError, DataError, IdempotencyConflic
 from models.messages import OrderRequest, batches
 from models.record.batch import OrderBatch
 from models.record.controls import HALTED, ControlRow
-from models.record.holders import Closing, decide_closings, holders, positions_shown
+from models.record.holders import Closing, class_terms, decide_closings, holders, positions_shown
 from models.record.intake import body_of
 from models.record.order import cancel
 from models.record.reading import orders_beginning
@@ -217,6 +217,8 @@ class Kills:
             raise DataError(f"{len(tried)} closing orders have ended, the last {last['status']}: {last['reason']}")
         collar = (control["kill"] or {}).get("collar")
         price = self._price(closing, Decimal(collar)) if collar else None
+        with self.database.read() as connection:
+            said: dict[str, Any] = class_terms(connection, closing.where, closing.symbol)
         request = OrderRequest(
             client_order_id=kills.closing_id(control["generation"], closing, len(named) + 1),
             symbol=closing.symbol,
@@ -227,6 +229,7 @@ class Kills:
             strategy=closing.strategy,
             route=[closing.where],
             created_at=utcnow(),
+            **said,
         )
         self.own.must_be_signable(request)
         return request
