@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 from models.errors import DatabaseUnavailable
 from models.record.database import Database
@@ -33,10 +34,10 @@ class Tail:
 
     def __init__(self, database: Database, ear: Ear) -> None:
         self.database, self.ear = database, ear
-        self._stream = EventStream(database)
         self._rows = deque[EventRow](maxlen=_KEPT)
-        #: Everything after this id, up to the stream's place, is in memory; None while nobody looks.
+        #: Everything after this id, up to `_end`, is in memory; None while nobody looks.
         self._begin: int | None = None
+        self._end = 0
         self._readers = 0
         self._task: asyncio.Task[None] | None = None
         self._grown = asyncio.Event()
@@ -55,10 +56,10 @@ class Tail:
                 if found is None:
                     found = await asyncio.to_thread(own.look)
                 else:
-                    own.since = max(own.since, self._stream.since)
+                    own.since = max(own.since, self._end)
                 for row in found:
                     yield row
-                if not found and own.since >= self._stream.since:
+                if not found and own.since >= self._end:
                     try:
                         await asyncio.wait_for(grown.wait(), _SIGN_S)
                     except TimeoutError:
@@ -77,7 +78,7 @@ class Tail:
         try:
             while True:
                 self._begin_to_look()
-                grown, newest = self._grown, self._stream.since
+                grown, newest = self._grown, self._end
                 if self._begin is not None and newest != told:
                     told = newest
                     yield newest
@@ -101,19 +102,21 @@ class Tail:
             self._task = asyncio.get_running_loop().create_task(self._look())
 
     async def _look(self) -> None:
-        """Look while there are readers; begins at the newest."""
-        await asyncio.to_thread(self._start)
-        self._wake()
+        """Look while there are readers; begins at the newest.
+
+        What a look finds is seen by readers once it is in memory: the place where they are moves with the rows.
+        """
         with self.ear.listening(EVERYTHING) as heard:
+            stream: EventStream | None = None
             while self._readers:
                 heard.clear()
-                try:
-                    found = await asyncio.to_thread(self._stream.look)
-                except DatabaseUnavailable:
-                    found = []
-                if found:
-                    self._keep(found)
-                    self._wake()
+                with suppress(DatabaseUnavailable):
+                    if stream is None:
+                        stream = await asyncio.to_thread(self._newest)
+                        self._rows.clear()
+                        self._begin = self._end = stream.since
+                        self._wake()
+                    self._keep(await asyncio.to_thread(stream.look), stream.since)
                 await asyncio.sleep(_OFTEN_S)
                 await asyncio.to_thread(heard.wait, _EVERY_S)
         self._task = self._begin = None
@@ -122,15 +125,17 @@ class Tail:
         self._grown.set()
         self._grown = asyncio.Event()
 
-    def _start(self) -> None:
+    def _newest(self) -> EventStream:
         stream = EventStream(self.database)
         stream.latest(0)
-        self._rows.clear()
-        self._stream, self._begin = stream, stream.since
+        return stream
 
-    def _keep(self, found: list[EventRow]) -> None:
+    def _keep(self, found: list[EventRow], end: int) -> None:
         dropped = max(0, len(self._rows) + len(found) - _KEPT)
         if dropped:
             everything = [*self._rows, *found]
             self._begin = everything[dropped - 1]["id"]
         self._rows.extend(found)
+        self._end = end
+        if found:
+            self._wake()
