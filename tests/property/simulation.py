@@ -37,8 +37,9 @@ from worker.fleet.members import Heartbeat
 from worker.leader import Leader
 from worker.orders.desk import BrokerDesk
 
-#: Points where only a whole process can stop: a thread that lives does not take seconds between a check and a byte.
-ATOMIC = frozenset({"before_send"})
+#: Points where only a whole process can stop: a thread that lives does not take seconds between a check and a byte, and
+#: one that reads positions holds up the others of its process, which wait for what it reads.
+ATOMIC = frozenset({"before_send", "before_positions"})
 #: Points inside a transaction: a process may die there, but not sleep on the lock in a test of one thread.
 LOCKED = frozenset({"before_commit"})
 
