@@ -43,7 +43,8 @@ def test_who_comes_while_a_look_is_under_way_misses_nothing_of_it(bare: Path, mo
         assert await asyncio.to_thread(looked.wait, 10)
         late = tail.follow(2)
         newest = asyncio.create_task(anext(late))
-        await asyncio.sleep(0.05)  # it has seen what is in memory by now
+        while tail._readers < 2:  # from there it sees what is in memory, and waits, without a pause in between
+            await asyncio.sleep(0)
         go_on.set()
         found = [await asyncio.wait_for(one, 5) for one in (waiting, newest)]
         await early.aclose()
