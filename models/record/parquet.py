@@ -6,7 +6,6 @@ Needs pyarrow (the extra `parquet`). A number with more than 18 decimals, as a m
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -18,8 +17,7 @@ from typing import TYPE_CHECKING, cast
 from sqlalchemy import JSON, BigInteger, Boolean, Float, Integer, Table
 
 from models import encoding
-from models.errors import ConfigurationError
-from models.extras import install
+from models.extras import must_have
 from models.record.columns import Money, UtcTime
 from models.record.statements import Values
 
@@ -38,8 +36,7 @@ def must_be_installed() -> None:
     Raises:
         ConfigurationError: pyarrow is not installed.
     """
-    if importlib.util.find_spec("pyarrow") is None:
-        raise ConfigurationError(f"Parquet needs pyarrow: {install('parquet')}")
+    must_have("Parquet", "parquet", "pyarrow")
 
 
 def schema_of(table: Table) -> pa.Schema:

@@ -1,12 +1,10 @@
 """`corro mcp`: let an assistant read, and propose orders, by the Model Context Protocol on stdin and stdout."""
 
-import importlib.util
 from typing import Annotated
 
 import typer
 
-from models.errors import ConfigurationError
-from models.extras import install
+from models.extras import must_have
 from producers.cli.app import client
 
 
@@ -20,8 +18,7 @@ def mcp(
 
     A key that is named here, and needs no approval, submits at once, within its bounds.
     """
-    if importlib.util.find_spec("mcp") is None:
-        raise ConfigurationError(f"corro mcp needs mcp: {install('mcp')}")
+    must_have("corro mcp", "mcp", "mcp")
     with client() as c:
         from producers.signer import signer_of
         from worker.page.tools import Assistant, assistant_server

@@ -1,6 +1,5 @@
 """`corro traces`: one OpenTelemetry trace an order, sent to a collector once the order has ended."""
 
-import importlib.util
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +8,8 @@ from urllib.parse import urlsplit
 
 import typer
 
-from models.errors import CollectorUnavailable, ConfigurationError, DatabaseUnavailable, InvalidRequest
-from models.extras import install
+from models.errors import CollectorUnavailable, DatabaseUnavailable, InvalidRequest
+from models.extras import must_have
 from producers.cli import show
 from producers.cli.app import LAST_ID, Json, opened, whole
 
@@ -47,7 +46,7 @@ def traces(
 
     Without --since and --place: with --follow orders that end from now on, else all.
     """
-    _must_be_installed()
+    must_have("corro traces", "traces", *_NEEDED)
     _must_be_an_address(to)
     from models.logs import configure
     from models.record.stream import EventStream, must_have_been
@@ -128,15 +127,6 @@ def _keep(place: Path, id_: int) -> None:
     new = place.with_name(f"{place.name}.new")
     new.write_text(f"{id_}\n")
     new.replace(place)
-
-
-def _must_be_installed() -> None:
-    try:
-        missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-    except ModuleNotFoundError as error:
-        missing = [str(error.name)]
-    if missing:
-        raise ConfigurationError(f"corro traces needs {', '.join(missing)}: {install('traces')}")
 
 
 def _must_be_an_address(to: str) -> None:

@@ -1,6 +1,5 @@
 """`corro web`: the operator's pages, lists, metrics, events and a door for orders; here, or behind keys and HTTPS."""
 
-import importlib.util
 import os
 import socket
 import threading
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from models.errors import ConfigurationError, InvalidRequest
-from models.extras import install
+from models.extras import must_have
 from producers.cli import show
 from producers.cli.app import client, whole
 from worker.runtime.celery_command import PARENT
@@ -68,8 +67,7 @@ def must_be_installed() -> None:
     Raises:
         ConfigurationError: something that the page needs is not installed.
     """
-    if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
-        raise ConfigurationError(f"corro web needs {', '.join(missing)}: {install('web')}")
+    must_have("corro web", "web", *_NEEDED)
 
 
 def _must_be_safe(host: str, web: "WebSettings", database: "Database") -> None:
