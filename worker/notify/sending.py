@@ -10,16 +10,21 @@ from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 from types import ModuleType
+from urllib.parse import urljoin
 
 import requests
 
-from models.errors import ConfigurationError
+from models.errors import ConfigurationError, CorroError
 from models.extras import install
 from models.outward import discreet
 from models.troubles import trouble
+from worker.brokers.rest.bodies import TooLarge
+from worker.brokers.rest.exchanges import Adapter, exchange
+from worker.notify.post import post
 
-#: Seconds to connect, and for an answer of the heartbeat's receiver; apprise has 4 for each of the same.
-_HEARTBEAT_S = (3.0, 5.0)
+#: Seconds that the heartbeat's receiver has in all, and how often it may name another address.
+_HEARTBEAT_S, _MOST_MOVES = 8.0, 5
+_WHO = {"User-Agent": "corro"}
 #: Characters of what a service said.
 _LONGEST = 300
 #: Apprise's words for how urgent it is.
@@ -56,7 +61,7 @@ def must_be_usable(urls: Sequence[str]) -> None:
 
 
 def send(url: str, title: str, body: str, urgency: str) -> str | None:
-    """Tell one service.
+    """Tell one service, in a process of its own.
 
     Args:
         url: as apprise writes it.
@@ -67,6 +72,12 @@ def send(url: str, title: str, body: str, urgency: str) -> str | None:
     Returns:
         None where it took it, else why not, without a secret.
     """
+    said = post(url, title, body, urgency)
+    return said if said is None else _told(said, url)
+
+
+def notify(url: str, title: str, body: str, urgency: str) -> str | None:
+    """Tell one service in this process, as `send`; what it said may name the URL."""
     try:
         apprise = _apprise()
         service = apprise.Apprise()
@@ -75,10 +86,10 @@ def send(url: str, title: str, body: str, urgency: str) -> str | None:
         with apprise.LogCapture(level=logging.WARNING, fmt="%(message)s") as said:
             kind = apprise.NotifyType(urgency)
             taken = service.notify(body=body, title=title, notify_type=kind, body_format=apprise.NotifyFormat.TEXT)
-            words = said.getvalue()
+            words: str = said.getvalue()
     except Exception as error:  # a hundred services, each with a library of its own
-        return _told(trouble(error), url)
-    return None if taken else _told(words or "it was not taken", url)
+        return trouble(error)
+    return None if taken else words or "it was not taken"
 
 
 @cache
@@ -93,11 +104,22 @@ def _apprise() -> ModuleType:
 
 
 def beat(url: str) -> str | None:
-    """Ask for the heartbeat's URL; returns why it was not taken, else None."""
+    """Ask for the heartbeat's URL; returns why it was not taken, else None. Of an answer the head alone is read."""
+    place = url
     try:
-        with requests.get(url, timeout=_HEARTBEAT_S, stream=True, headers={"User-Agent": "corro"}) as answer:
-            return None if answer.ok else f"HTTP {answer.status_code}"
-    except requests.RequestException as error:
+        with exchange(_HEARTBEAT_S), requests.Session() as session:
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, Adapter(clear_by_proxy=True))
+            for _ in range(_MOST_MOVES):
+                request = session.prepare_request(requests.Request("GET", place, headers=_WHO))
+                way = session.merge_environment_settings(place, {}, stream=True, verify=None, cert=None)
+                # Not by the session itself: it reads the body of an answer that names another address.
+                with session.get_adapter(place).send(request, timeout=_HEARTBEAT_S, **way) as answer:  # type: ignore[arg-type]
+                    if not (moved := session.get_redirect_target(answer)):
+                        return None if answer.ok else f"HTTP {answer.status_code}"
+                place = urljoin(place, moved)
+            return f"it has moved more than {_MOST_MOVES} times"
+    except (requests.RequestException, TooLarge, CorroError) as error:
         return _told(trouble(error), url)
 
 

@@ -192,8 +192,16 @@ _POOLS = {"http": _HTTPPool, "https": _HTTPSPool}
 class Adapter(HTTPAdapter):
     """requests' transport over gated connections.
 
-    What goes in the clear goes to loopback, and a proxy of the environment would carry it elsewhere: it gets none.
+    What goes to a broker in the clear goes to loopback, and a proxy of the environment would carry it elsewhere: it
+    gets none.
+
+    Args:
+        clear_by_proxy: it gets one all the same.
     """
+
+    def __init__(self, *, clear_by_proxy: bool = False) -> None:
+        self._clear_by_proxy = clear_by_proxy
+        super().__init__()
 
     def init_poolmanager(self, *args: object, **kwargs: object) -> None:
         """Have pools of gated connections."""
@@ -219,6 +227,6 @@ class Adapter(HTTPAdapter):
         watched = current()
         if watched is not None:
             watched.watched = True
-        if (request.url or "").startswith("http://"):
+        if (request.url or "").startswith("http://") and not self._clear_by_proxy:
             proxies = {}
         return super().send(request, stream, timeout, verify, cert, proxies)
