@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from models.errors import DataError, OutcomeUnknown, Refused
-from models.reports import BrokerStatus, FillReport, Found, OrderReport
+from models.reports import BrokerStatus, FillReport, Found, Missing, OrderReport
 from models.terms import contradictions
 from models.vocabulary import ID_TAKEN
 from tests.contract.connected_alpaca import ConnectedAlpaca, desk, order, ref, resting
@@ -46,6 +46,27 @@ def test_an_activity_with_a_new_price_under_its_old_id_is_a_correction(desk: Con
     (second,) = eventually(changed)
     assert second.execution_id == first.execution_id
     assert first.revision == 0 < second.revision
+
+
+# -- ABSENCE ---
+def test_a_path_that_is_not_served_says_nothing_of_an_order(desk: ConnectedAlpaca) -> None:
+    wanted = resting()
+    desk.house.fault("alpaca", "status", operation="find", status=404, code=40410000, text="endpoint not found")
+    with pytest.raises(OutcomeUnknown):
+        desk.find(wanted)
+    desk.house.fault("alpaca", "status", operation="place", status=404, code=40410000, text="endpoint not found")
+    with pytest.raises(OutcomeUnknown):
+        desk.place(wanted)
+
+
+def test_an_order_that_is_not_found_by_its_id_is_missing_only_if_no_listing_has_it(desk: ConnectedAlpaca) -> None:
+    wanted = resting()
+    desk.place(wanted)
+    desk.house.fault("alpaca", "status", operation="find", status=404, code=40410000, text="order not found")
+    seen = desk.find(wanted)
+    assert isinstance(seen, Found)
+    assert seen.report.broker_client_order_id == wanted.client_order_id
+    assert isinstance(desk.find(resting()), Missing)
 
 
 # -- WHOSE ORDER ---

@@ -63,6 +63,8 @@ _FUNDS = frozenset({"buying_power", "cost_basis", "existing_qty", "held_for_orde
 # Words choose between two refusals here, never between refused and unknown.
 _NO_FUNDS = re.compile(r"insufficient", re.IGNORECASE)
 _NO_INSTRUMENT = re.compile(r"asset .*(not found|not (active|trad))|find asset|invalid symbol", re.IGNORECASE)
+# It says nothing of an order, an asset or a position: the path was not served (docs/facts/alpaca.md#3.8).
+_NO_PATH = re.compile(r"endpoint not found", re.IGNORECASE)
 # The one message that decides: it means the first send worked (docs/facts/alpaca.md#2.1).
 _DUPLICATE = re.compile(r"client.?order.?id.*(unique|exist|duplicate|already)", re.IGNORECASE)
 
@@ -78,7 +80,7 @@ def refusal(response: requests.Response, broker: str) -> BrokerError:
     status = min(response.status_code, 500)
     text = str(body.get("message") or response.reason or "no words")
     found = ERRORS.get((status, code or kind)) or ERRORS.get((status, kind), Unmapped)
-    found = _by_words(found, body, text)
+    found = Unmapped if status == 404 and _NO_PATH.search(text) else _by_words(found, body, text)
     return found(
         f"{broker}: HTTP {response.status_code}: {text}",
         broker=broker,

@@ -391,6 +391,7 @@ def _order_filter(query: Mapping[str, str]) -> Callable[[MarketOrder], bool]:
     def keep(order: MarketOrder) -> bool:
         return (
             after < order.received_at < until
+            and monotonic() >= float(str(order.extra.get("hidden_until", 0)))
             and (status == "all" or order.is_live == (status == "open"))
             and (not symbols or order.symbol in symbols)
             and (not side or order.side.startswith(side))
