@@ -36,6 +36,8 @@ class ArchivedOrderRow(TypedDict):
     archive: int
     strategy: str | None
     symbol: str | None
+    asset_class: str | None
+    currency: str | None
     side: str | None
     quantity: Decimal | None
     order_type: str | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, BigInteger, Column, Index, Integer, String, Table
 
-from models.record.columns import Money, Name, UtcTime, metadata
+from models.record.columns import Money, Name, UtcTime, Words, metadata
 
 #: Runs of `corro archive`; one that has no `done_at` is not finished.
 archives = Table(
@@ -44,6 +44,9 @@ archived_orders = Table(
     Column("archive", Integer, nullable=False),
     Column("strategy", String(128)),
     Column("symbol", String(32)),
+    #: What closes it has to say so; null, with the currency, of orders that were archived before 0038.
+    Column("asset_class", String(16)),
+    Column("currency", Words(8)),
     Column("side", String(16)),
     Column("quantity", Money),
     Column("order_type", String(16)),
@@ -57,6 +60,7 @@ archived_orders = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("closed_at", UtcTime),
     Index("ix_archived_orders_broker_order_id", "broker", "broker_order_id"),
+    Index("ix_archived_orders_symbol_created_at", "symbol", "created_at"),
 )
 
 #: Executions of archived orders, as far as positions and profit are made of them.

@@ -6,14 +6,15 @@ whose fills explain it, so that the books of strategies are flat when the accoun
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from sqlalchemy import Connection, and_, select, true
+from sqlalchemy import Connection, Row, Table, and_, select, true
 
 from models.destinations import broker_of
 from models.instruments import told_class
+from models.record.archive_tables import archived_orders
 from models.record.destinations import is_at
 from models.record.executions import Holders, held_by
 from models.record.instrument_tables import instruments
@@ -53,20 +54,27 @@ def positions_shown(connection: Connection, broker: str) -> dict[str, Decimal]:
 def class_terms(connection: Connection, broker: str, symbol: str) -> dict[str, str]:
     """Return what an order in a symbol has to say of its class where the text does not: EUR/USD, SHOP@TSE, ESZ26@CME.
 
-    What has traded there is known by the newest order that was filled, anything else by what the broker has told of its
-    instruments; where neither says one class alone, nothing is said.
+    What has traded there is known by the newest order that was filled, archived or not, anything else by what the broker
+    has told of its instruments; where neither says one class alone, nothing is said.
     """
     if told_class(symbol) is not None:
         return {}
-    o, i, name = orders.c, instruments.c, broker_of(broker)
-    traded = select(o.asset_class, o.currency).where(o.symbol == symbol, o.broker == name, o.filled_quantity > 0)
-    found = connection.execute(traded.where(o.asset_class.is_not(None)).order_by(o.created_at.desc()).limit(1)).all()
+    name = broker_of(broker)
+    found = _traded(connection, orders, name, symbol) or _traded(connection, archived_orders, name, symbol)
     if not found:
+        i = instruments.c
         told = select(i.asset_class, i.currency).where(i.symbol == symbol, i.broker == name).distinct()
         found = connection.execute(told.limit(2)).all()
     if len(found) != 1:
         return {}
     return {key: value for key, value in zip(("asset_class", "currency"), found[0], strict=True) if value}
+
+
+def _traded(connection: Connection, table: Table, broker: str, symbol: str) -> Sequence[Row[tuple[str, str | None]]]:
+    """Return class and currency of the newest order of a table that was filled there and says them."""
+    o = table.c
+    traded = select(o.asset_class, o.currency).where(o.symbol == symbol, o.broker == broker, o.filled_quantity > 0)
+    return connection.execute(traded.where(o.asset_class.is_not(None)).order_by(o.created_at.desc()).limit(1)).all()
 
 
 def decide_closings(
