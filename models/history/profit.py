@@ -6,7 +6,7 @@ The views close lots by first in, first out. Whatever else is asked is reckoned 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 
@@ -32,7 +32,7 @@ from models.destinations import destination_of, split
 from models.errors import InvalidRequest
 from models.history.views import QueryOf, Row, v_pnl, v_positions
 from models.record.balance_tables import position_days, position_executions, position_states
-from models.record.balances import Reckoning, ShortKey, executions, key_of, known, since_kept, touched
+from models.record.balances import Reckoning, ShortKey, executions, key_of, known, of_keys, since_kept, touched
 from models.record.database import Database
 from models.record.lots import UNKNOWN, BalanceKey, Days, Execution, Lot, OpenLots, money, reckon
 from models.record.one_look import one_look
@@ -47,6 +47,8 @@ _ZERO = Decimal(0)
 _BASELINE = "baseline"
 #: Kinds of `position_events` that shifted a baseline: somebody's word, and what the broker told.
 _SHIFTS = ("unlocked", "moved")
+#: Days over which lots that were open are looked for, one stretch after the other; None is all there is before.
+_LOOK_BACK = (4, 16, 64, 256, None)
 _AMOUNTS = ("realized", "unrealized", "fees", "fees_missing")
 _PERIODS: dict[str, Callable[[date], str]] = {
     "week": lambda day: "{}-W{:02}".format(*day.isocalendar()[:2]),
@@ -281,9 +283,8 @@ def _at(connection: Connection, at: datetime, method: LotMethod) -> list[Row]:
     lately = executions(connection, e.filled_at >= since, e.filled_at <= at)
     moved = [one for one in lately if one.day == today["/" if "/" in one.key.symbol else ""]]
     holdings = {one.key: days.pop(one.key) for one in moved if one.key in days}
-    for key, held in holdings.items():
-        if held.quantity and method is LotMethod.FIFO:
-            _reopen(connection, key, held, begin_of(day_of(at, key.symbol), key.symbol))
+    if method is LotMethod.FIFO:
+        _reopen(connection, holdings, {symbol: begin_of(day, symbol) for symbol, day in today.items()})
     reckon(moved, holdings)
     rows = []
     for key, held in {**days, **holdings}.items():
@@ -319,20 +320,31 @@ def _before(days: Days, today: Mapping[str, date]) -> Days:
     return {place: day for place, day in days.items() if place[1] < today["/" if "/" in place[0].symbol else ""]}
 
 
-def _reopen(connection: Connection, key: BalanceKey, held: OpenLots, before: datetime) -> None:
-    """Find the lots that were open: whoever closes takes the oldest, so they are the newest of their side."""
-    e = position_executions.c
-    same = [e[name] == value for name, value in key._asdict().items()]
-    found = executions(connection, *same, e.filled_at < before)
-    rest = held.quantity
-    for one in sorted(found, key=_by_time, reverse=True):
-        if (one.shares > 0) != (rest > 0):
-            continue
-        part = rest if abs(rest) < abs(one.shares) else one.shares
-        held.lots.appendleft(Lot(part, known(one.price), one.filled_at))
-        rest -= part
+def _reopen(
+    connection: Connection, holdings: Mapping[BalanceKey, OpenLots], begins: Mapping[str, datetime]
+) -> None:
+    """Find the lots that were open: whoever closes takes the oldest, so they are the newest of their side.
+
+    Of all keys at once, and each time over a longer while before: most lots are young.
+    """
+    rest = {key: held.quantity for key, held in holdings.items() if held.quantity}
+    until, e = max(begins.values()), position_executions.c
+    for days in _LOOK_BACK:
         if not rest:
             return
+        since = None if days is None else until - timedelta(days=days)
+        during = [e.filled_at < until] if since is None else [e.filled_at < until, e.filled_at >= since]
+        found = [
+            one for some in of_keys(position_executions, list(rest)) for one in executions(connection, some, *during)
+        ]
+        for one in sorted(found, key=_by_time, reverse=True):
+            left = rest.get(one.key, _ZERO)
+            if one.filled_at < begins["/" if "/" in one.key.symbol else ""] and left * one.shares > 0:
+                part = min(left, one.shares, key=abs)
+                holdings[one.key].lots.appendleft(Lot(part, known(one.price), one.filled_at))
+                rest[one.key] -= part
+        rest = {key: left for key, left in rest.items() if left}
+        until = since or until
 
 
 def _by_time(one: Execution) -> tuple[datetime, int]:

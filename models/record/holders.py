@@ -54,7 +54,7 @@ def positions_shown(connection: Connection, broker: str) -> dict[str, Decimal]:
 def class_terms(connection: Connection, broker: str, symbol: str) -> dict[str, str]:
     """Return what an order in a symbol has to say of its class where the text does not: EUR/USD, SHOP@TSE, ESZ26@CME.
 
-    What has traded there is known by the newest order that was filled, archived or not, anything else by what the broker
+    What has traded there is known by the newest order that was filled, archived or not, else by what the broker
     has told of its instruments; where neither says one class alone, nothing is said.
     """
     if told_class(symbol) is not None:

@@ -86,3 +86,21 @@ def test_a_look_leaves_a_connection_as_it_was(ledger: TradeLedger) -> None:
     trade_on(ledger, range(2))
     History(ledger.database).pnl("day", since=later(days=-1), until=later(days=1) + timedelta(days=9))
     assert kept() == before < 0
+
+
+def test_what_was_held_at_a_moment_is_asked_of_all_keys_at_once(ledger: TradeLedger) -> None:
+    """Lots a day, a month and two years old, of which the day itself has closed a part."""
+    asked = []
+    for strategies in (range(1), range(1, 7)):
+        for number in strategies:
+            for day in (-700, 0, 30):
+                ledger.trade(MadeTrade(4, f"{10 + number}", later(days=day), "BTC/USD", strategy=f"s{number}"))
+            ledger.trade(MadeTrade(-5, "20", later(days=31), "BTC/USD", strategy=f"s{number}"))
+        keep_all(ledger.database)
+        with traced(ledger.database) as statements:
+            rows = History(ledger.database).positions(later(days=31, hours=1), method="fifo")
+        assert [(row["quantity"], row["cost"]) for row in rows] == [
+            (7, 7 * (10 + number)) for number in range(strategies.stop)
+        ]
+        asked.append(len(statements))
+    assert asked[0] == asked[1]
