@@ -320,9 +320,7 @@ def _before(days: Days, today: Mapping[str, date]) -> Days:
     return {place: day for place, day in days.items() if place[1] < today["/" if "/" in place[0].symbol else ""]}
 
 
-def _reopen(
-    connection: Connection, holdings: Mapping[BalanceKey, OpenLots], begins: Mapping[str, datetime]
-) -> None:
+def _reopen(connection: Connection, holdings: Mapping[BalanceKey, OpenLots], begins: Mapping[str, datetime]) -> None:
     """Find the lots that were open: whoever closes takes the oldest, so they are the newest of their side.
 
     Of all keys at once, and each time over a longer while before: most lots are young.

@@ -6,11 +6,12 @@ whose fills explain it, so that the books of strategies are flat when the accoun
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
-from sqlalchemy import Connection, Row, Table, and_, select, true
+from sqlalchemy import Connection, Select, Table, and_, select, true
 
 from models.destinations import broker_of
 from models.instruments import told_class
@@ -60,21 +61,20 @@ def class_terms(connection: Connection, broker: str, symbol: str) -> dict[str, s
     if told_class(symbol) is not None:
         return {}
     name = broker_of(broker)
-    found = _traded(connection, orders, name, symbol) or _traded(connection, archived_orders, name, symbol)
-    if not found:
-        i = instruments.c
-        told = select(i.asset_class, i.currency).where(i.symbol == symbol, i.broker == name).distinct()
-        found = connection.execute(told.limit(2)).all()
-    if len(found) != 1:
-        return {}
-    return {key: value for key, value in zip(("asset_class", "currency"), found[0], strict=True) if value}
+    i = instruments.c
+    told = select(i.asset_class, i.currency).where(i.symbol == symbol, i.broker == name).distinct().limit(2)
+    for query in (_traded(orders, name, symbol), _traded(archived_orders, name, symbol), told):
+        found = connection.execute(query).all()
+        if len(found) == 1:
+            return {key: value for key, value in zip(("asset_class", "currency"), found[0], strict=True) if value}
+    return {}
 
 
-def _traded(connection: Connection, table: Table, broker: str, symbol: str) -> Sequence[Row[tuple[str, str | None]]]:
-    """Return class and currency of the newest order of a table that was filled there and says them."""
+def _traded(table: Table, broker: str, symbol: str) -> Select[Any]:
+    """Ask for class and currency of the newest order of a table that was filled there and says them."""
     o = table.c
     traded = select(o.asset_class, o.currency).where(o.symbol == symbol, o.broker == broker, o.filled_quantity > 0)
-    return connection.execute(traded.where(o.asset_class.is_not(None)).order_by(o.created_at.desc()).limit(1)).all()
+    return traded.where(o.asset_class.is_not(None)).order_by(o.created_at.desc()).limit(1)
 
 
 def decide_closings(
