@@ -25,7 +25,7 @@ from models.record.archive_tables import archived_fills, archived_orders, archiv
 from models.record.archiving import archive, verify_files
 from models.record.chain import verify
 from models.record.database import Database, upgrade
-from models.record.holders import class_terms, holders
+from models.record.holders import holders
 from models.record.intake import Intake
 from models.record.parquet import parts
 from models.record.reading import order_row
@@ -215,27 +215,6 @@ def test_an_archived_order_is_still_in_its_account(database: Database, tmp_path:
         assert {n: row["account"] for n, row in told.items() if row is not None} == accounts
     in_files = [row for part in parts(tmp_path / done["name"] / "orders.parquet") for row in part]
     assert {int(str(row["client_order_id"])[2:]): row["account"] for row in in_files} == accounts
-
-
-#: Symbols that do not say what they are in, with what an order in them was recorded as.
-CLASSES = {
-    "SHOP@TSE": {"asset_class": "equity", "currency": "CAD"}, "ESZ26@CME": {"asset_class": "future"},
-    "EUR/USD": {"asset_class": "forex", "currency": "USD"},
-}  # fmt: skip
-
-
-def test_what_an_archived_order_was_in_is_known_to_whoever_closes_it(database: Database, tmp_path: Path) -> None:
-    with database.write() as connection:
-        for number, (symbol, terms) in enumerate(CLASSES.items()):
-            mine = orders.c.client_order_id == f"o-{number}"
-            connection.execute(update(orders).where(mine).values(symbol=symbol, **terms))
-    with database.read() as connection:
-        before = {symbol: class_terms(connection, "ibkr", symbol) for symbol in CLASSES}
-    done = run(database, tmp_path)
-    with database.read() as connection:
-        after = {symbol: class_terms(connection, "ibkr", symbol) for symbol in CLASSES}
-        elsewhere = class_terms(connection, "alpaca", "SHOP@TSE")
-    assert (done["counts"]["orders"], before, after, elsewhere) == (10, CLASSES, CLASSES, {})
 
 
 def test_duckdb_reads_the_files_as_the_page_says(

@@ -1,0 +1,34 @@
+"""What an archived order was in stays known, where its symbol alone does not say it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import update
+
+from models.record.database import Database
+from models.record.holders import class_terms
+from models.record.tables import orders
+from tests.integration.test_archive import database, run, url
+
+__all__ = ["database", "url"]  # fixtures
+
+#: Symbols that do not say what they are in, with what an order in them was recorded as.
+CLASSES = {
+    "SHOP@TSE": {"asset_class": "equity", "currency": "CAD"}, "ESZ26@CME": {"asset_class": "future"},
+    "EUR/USD": {"asset_class": "forex", "currency": "USD"},
+}  # fmt: skip
+
+
+def test_what_an_archived_order_was_in_is_known_to_whoever_closes_it(database: Database, tmp_path: Path) -> None:
+    with database.write() as connection:
+        for number, (symbol, terms) in enumerate(CLASSES.items()):
+            mine = orders.c.client_order_id == f"o-{number}"
+            connection.execute(update(orders).where(mine).values(symbol=symbol, **terms))
+    with database.read() as connection:
+        before = {symbol: class_terms(connection, "ibkr", symbol) for symbol in CLASSES}
+    done = run(database, tmp_path)
+    with database.read() as connection:
+        after = {symbol: class_terms(connection, "ibkr", symbol) for symbol in CLASSES}
+        elsewhere = class_terms(connection, "alpaca", "SHOP@TSE")
+    assert (done["counts"]["orders"], before, after, elsewhere) == (10, CLASSES, CLASSES, {})
