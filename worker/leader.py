@@ -31,6 +31,8 @@ _WITHOUT_PUSH_S = 2.0
 
 #: Seconds between looks at packages that have ended.
 _PACKAGES_S = 10.0
+#: Groups that left a position open, of which somebody may have closed it, are looked at this often.
+_LEFT_OPEN_S = 1.0
 
 
 class Leader:
@@ -117,6 +119,8 @@ class Leader:
         if self._is_due("packages", _PACKAGES_S):
             self.desk.uneven.look()
         self.desk.kills.settle()
+        if self._is_due("left_open", _LEFT_OPEN_S):
+            self.desk.closed_since.look()
 
     def _closed(self) -> str:
         """Say since when this broker cannot be asked: an alarm does not wait for the answer that is missing."""

@@ -289,7 +289,7 @@ def _say_how_it_is(legs: Sequence[OrderRecord]) -> None:
     connection, now, g = lead.batch.connection, lead.now, order_groups.c
     is_other: ColumnElement[bool] = g.status.is_distinct_from(str(status)) | g.reason.is_distinct_from(told)
     if status is GroupStatus.BROKEN and _is_settled(legs, mark_of(wrong, states)):
-        status, told = GroupStatus.CLOSED, f"{told}; a person has dealt with it"
+        status, told = GroupStatus.CLOSED, f"{told}; that has been dealt with"
         is_other = g.status != str(status)  # else it has the person's own words
     else:
         for trouble in wrong:

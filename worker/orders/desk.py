@@ -18,6 +18,7 @@ from worker.gate import Gate
 from worker.orders.batches import Batches
 from worker.orders.cancel import Cancels
 from worker.orders.catch_up import CatchUp
+from worker.orders.closed_since import ClosedSince
 from worker.orders.command import Claimed
 from worker.orders.deputies import Deputies
 from worker.orders.kills import Kills
@@ -96,6 +97,7 @@ class BrokerDesk:
         own = OwnOrders(settings, broker.name, self.batches, self.vouching)
         self.protections = Protections(settings, broker, self.batches, self.positions, own)
         self.uneven = UnevenPackages(broker.name, self.batches)
+        self.closed_since = ClosedSince(broker.name, self.batches)
         self.kills = Kills(broker, self.gate, self.batches, self.readings, self.positions, pulse, own)
 
     def close(self) -> None:
