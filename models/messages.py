@@ -46,7 +46,7 @@ from models.groups import Membership, membership
 from models.instruments import PLAIN, RULES, Instrument, misfit, read_instrument, told_class, with_full_year
 from models.kinds import EXTRAS, algorithm, kind_named, wrong_extras, wrong_prices
 from models.legs import PackageLeg, legs_field, wrong_package
-from models.preview_digest import is_same, wrong_terms
+from models.preview_digest import wrong_terms
 from models.sizes import wrong_size
 from models.vocabulary import AssetClass, OrderType, Side, TimeInForce
 
@@ -173,8 +173,8 @@ class OrderRequest(BaseModel):
             super().__init__(**data)
         except ValidationError as error:
             raise InvalidOrder(explain(error)) from None
-        if self.preview is not None and not is_same(self.preview, self.body_hash):
-            raise InvalidOrder(wrong_terms([self], self.preview))
+        if self.preview is not None and (wrong := wrong_terms([self], self.preview)) is not None:
+            raise InvalidOrder(wrong)
 
     @field_validator("client_order_id")
     @classmethod

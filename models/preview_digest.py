@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from models.encoding import dumps
+from models.instruments import PLAIN
 
 if TYPE_CHECKING:
     from models.messages import OrderRequest
@@ -35,13 +36,23 @@ def group_digest(legs: Sequence[OrderRequest]) -> str:
     return f"{hashlib.sha256(dumps(whole)).hexdigest()}.{''.join(map(_details, legs))}"
 
 
-def is_same(wanted: str, digest: str) -> bool:
-    """Tell whether two digests are of the same terms."""
-    return wanted[:_FIRST] == digest[:_FIRST]
+def wrong_terms(legs: Sequence[OrderRequest], digest: str) -> str | None:
+    """Say that an order, or a group, is not what was previewed, and which terms differ as far as the digest tells.
 
-
-def wrong_terms(legs: Sequence[OrderRequest], digest: str) -> str:
-    """Say that an order, or a group, is not what was previewed, and which terms differ as far as the digest tells."""
+    Args:
+        legs: the order, or the group with its lead first.
+        digest: as it was given; it has to be the whole of what the preview told, and nothing more.
+    """
+    own = digest_of(legs[0]) if len(legs) == 1 else group_digest(legs)
+    if digest == own:
+        return None
+    if digest[:_FIRST] == own[:_FIRST]:
+        words = (
+            f"it begins as the digest of these terms, and is {len(digest)} characters, not {len(own)}, or other ones"
+        )
+        return (
+            f"preview: {words}: copy the digest whole, was {digest[_FIRST:]!r:.100} from its character {_FIRST + 1} on"
+        )
     differ = ", ".join(_differing(legs, digest)) or "which, this digest does not tell"
     words = f"these are not the terms that were previewed (different: {differ}); preview this order"
     return f"preview: {words}, and read what has changed, was {digest!r:.100}"
@@ -69,5 +80,14 @@ def _names(request: OrderRequest) -> list[str]:
 
 
 def _details(request: OrderRequest) -> str:
+    """Return two digits for each term; the same for the same order, however it was written."""
     told = request.to_wire() | {name: None for name in _names(request) if not getattr(request, name)}
+    if isinstance(request.tags, dict):
+        told["tags"] = sorted(request.tags.items())
+    if request.session == "any":
+        told["session"] = None
+    if request.asset_class in PLAIN or request.legs:
+        told["asset_class"] = None
+    if "@" not in request.symbol:
+        told["currency"] = None
     return "".join(hashlib.sha256(dumps(told.get(name))).hexdigest()[:_DIGITS] for name in _names(request))

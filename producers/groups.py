@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 from models.errors import InvalidOrder, NotFound
 from models.groups import LEGS, GroupKind, GroupStatus, Membership, exit_side, objection
 from models.messages import OrderRequest
-from models.preview_digest import group_digest, is_same, wrong_terms
+from models.preview_digest import group_digest, wrong_terms
 from models.record.group_rows import GroupRow
 from models.record.reading import group_rows
 from models.record.tombstones import not_there
@@ -178,8 +178,8 @@ class GroupClient(LookupClient):
         return OrderGroup(self, row, {name: named[name] for name in LEGS[kind] if name in named})
 
     def _submit(self, legs: Sequence[OrderRequest], preview: str | None) -> OrderGroup:
-        if preview is not None and not is_same(preview, group_digest(legs)):
-            raise InvalidOrder(wrong_terms(legs, preview))
+        if preview is not None and (wrong := wrong_terms(legs, preview)) is not None:
+            raise InvalidOrder(wrong)
         placed, id_ = self.submit_many(legs), legs[0].client_order_id
         with self.database.read() as connection:
             row, there = group_rows(connection, id_)

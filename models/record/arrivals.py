@@ -75,6 +75,14 @@ class MessageOrders:
         readable = [*(arrival.request for arrival in self.arrivals.values()), *self.copies]
         return [one for one in readable if one.group is not None and one.group.id in groups]
 
+    def signers(self) -> dict[str, set[str | None]]:
+        """Return which keys have signed the legs of each group; None is a leg that nobody has signed."""
+        found: dict[str, set[str | None]] = {}
+        for arrival in self.arrivals.values():
+            if arrival.request.group is not None:
+                found.setdefault(arrival.request.group.id, set()).add(arrival.seal.get("key_id"))
+        return found
+
 
 def read_message(bodies: object, read: Callable[[object], Arrival]) -> MessageOrders:
     """Read the order objects of a message; one that cannot be read holds back no other.

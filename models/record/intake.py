@@ -37,6 +37,7 @@ from models.record.linked import (
     membership_of,
     must_be_free,
     on_the_wire,
+    signed_apart,
     wrong_groups,
 )
 from models.record.rebuilt import rebuilt
@@ -283,7 +284,8 @@ class Intake:
         groups = {arrival.request.group.id for arrival in new if arrival.request.group is not None}
         if not groups:
             return new
-        gone = lost_legs([*((body, why) for body, why, _ in came.refused), *lost])
+        apart = {id_: why for id_, keys in came.signers().items() if (why := signed_apart(id_, keys)) is not None}
+        gone = apart | lost_legs([*((body, why) for body, why, _ in came.refused), *lost])
         with self.database.read() as connection:
             wrong = wrong_groups(connection, came.legs_of(groups), gone)
         self._deny([self._alone(one, wrong[one.id], queue_broker, now) for one in new if one.id in wrong])

@@ -5,7 +5,7 @@ The legs of a package, which is one order, are a column of its own (`models.legs
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import cast
 
@@ -110,6 +110,18 @@ def lost_legs(lost: Iterable[Lost]) -> dict[str, str]:
             if (linked := membership(content_of(body).get("group"))) is not None:
                 found.setdefault(linked.id, f"group {linked.id}: its {linked.leg} cannot be recorded: {why}")
     return found
+
+
+def signed_apart(group_id: str, keys: Collection[str | None]) -> str | None:
+    """Say that a group is not signed by one key alone, or as a whole by none; None where it is.
+
+    Its legs stand for each other: who signs a stop_loss decides what the entry of somebody else may lose, and a key
+    that is revoked, killed or may cancel its own orders alone would take half of a group away.
+    """
+    if len(set(keys)) == 1:
+        return None
+    told = ", ".join("none" if key is None else repr(key) for key in sorted(set(keys), key=lambda key: key or ""))
+    return f"group {group_id}: one key signs all its legs, these are signed by {told}"
 
 
 def wrong_groups(connection: Connection, requests: Sequence[OrderRequest], lost: Mapping[str, str]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -181,7 +182,7 @@ def test_what_is_kept_is_listed(database: Database, corro: Run) -> None:
 
 # -- PREVIEWS ---
 def test_submit_takes_what_was_previewed_and_nothing_else() -> None:
-    digest = order(order_type="limit", limit_price="50").body_hash
+    digest = digest_of(order(order_type="limit", limit_price="50"))
     assert order(order_type="limit", limit_price="50.00", preview=digest).version == 2
     for change in ({"limit_price": "50.01"}, {"quantity": 11}, {"side": "sell"}, {"time_in_force": "gtc"}):
         with pytest.raises(InvalidOrder, match="preview: these are not the terms that were previewed"):
@@ -197,6 +198,36 @@ def test_a_refusal_says_which_terms_are_not_those_that_were_previewed() -> None:
         order(preview=digest[:64])
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda d: d + "0", lambda d: d + "00", lambda d: d + "\n", lambda d: d + "?", lambda d: d[:64],
+        lambda d: d[:-1], lambda d: d[:-2], lambda d: d[:65], lambda d: f" {d}", lambda d: d[:-2] + "zz",
+        lambda d: d.upper(), lambda d: "",
+    ],
+)  # fmt: skip
+def test_a_digest_is_taken_as_it_was_told_to_the_last_character_or_refused(spoil: Callable[[str], str]) -> None:
+    digest = digest_of(order(order_type="limit", limit_price="50"))
+    with pytest.raises(InvalidOrder, match="preview: "):
+        order(order_type="limit", limit_price="50", preview=spoil(digest))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"tags": {"a": "1", "b": "2"}}, {"tags": {"b": "2", "a": "1"}}),
+        ({}, {"asset_class": "us_equity"}),
+        ({}, {"session": "any"}),
+        ({"quantity": "10"}, {"quantity": "10.00"}),
+        ({}, {"currency": "USD", "asset_class": "us_equity"}),
+        ({}, {"extended_hours": False, "hidden": False}),
+    ],
+)
+def test_the_same_order_in_other_writing_has_the_same_digest(one: dict[str, object], other: dict[str, object]) -> None:
+    first, second = order(**one), order(**other)
+    assert (digest_of(first), first.body_hash) == (digest_of(second), second.body_hash)
+
+
 def test_a_group_takes_what_was_previewed_and_nothing_else(corro: Run) -> None:
     terms = ("bracket", "KO", "buy", "10", "--limit", "50", "--take-profit", "60", "--json")
     status, out, _ = corro(*terms, "--stop-loss", "40", "--what-if", "--timeout", "0.1")
@@ -207,6 +238,9 @@ def test_a_group_takes_what_was_previewed_and_nothing_else(corro: Run) -> None:
     status, _, said = corro(*terms, "--stop-loss", "41", "--preview", digest)
     assert status == 2
     assert "different: stop_loss.stop_price" in said
+    for spoilt in (digest + "0", digest[:64], digest[:-1]):
+        status, _, said = corro(*terms, "--stop-loss", "40", "--preview", spoilt)
+        assert (status, "copy the digest whole" in said) == (2, True)
     status, out, _ = corro(*terms, "--stop-loss", "40", "--preview", digest)
     assert (status, json.loads(out)["status"]) == (0, "queued")
     status, out, _ = corro(

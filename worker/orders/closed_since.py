@@ -1,6 +1,6 @@
 """A group whose exits have ended, and whose position somebody has closed since, is not broken any more.
 
-`corro kill --flatten` cancels every exit and then sells what they protected; `corro close`, an order of the strategy, and
+`corro kill --flatten` cancels every exit and then sells what they protected; `corro close`, orders of the strategy and
 the exits that `on_partial` makes do the same singly. Nobody has to settle each such group by hand.
 
 | the group                                                                | what follows                         |

@@ -14,7 +14,7 @@ from models.lifecycle import Fact
 from models.record.batch import OrderBatch
 from models.record.groups import followers, is_follower, leg_rows, members
 from models.record.intake import request_of
-from models.record.linked import membership_of
+from models.record.linked import membership_of, signed_apart
 from models.record.matching import Index, sent
 from models.record.order import OrderRecord
 from models.record.reading import newest_attempts
@@ -35,11 +35,12 @@ class Reporting(Protocol):
 
 
 def why_not_whole(entry: OrderRecord, others: Sequence[OrderRecord], broker: str) -> Denied | None:
-    """Say why the group of a lead must not be sent: a leg of it is missing, or not there to be sent; None if it may."""
+    """Say why the group of a lead must not be sent: a leg of it is missing, not there, or another's; None if it may."""
     if entry.order["group_id"] is None:
         return None
     legs = [entry, *others]
     words = lacks([linked for leg in legs if (linked := membership_of(leg.order)) is not None])
+    words = words or signed_apart(str(entry.order["group_id"]), {leg.order["key_id"] for leg in legs})
     elsewhere = [f"the {leg.order['leg']} is {leg.status}" for leg in legs if leg.status is not Status.QUEUED]
     if words is None and not elsewhere:
         return None
