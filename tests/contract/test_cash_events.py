@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
-from models.errors import BrokerError
+from models.errors import BrokerError, UnreadableReply
 from models.reports import CashEventReport
 from models.vocabulary import CashKind
 from tests.contract.desks import AlpacaDesk, SchwabDesk, TdaDesk
 from tests.contract.suite.desk import eventually, order
 from worker.brokers.alpaca import activities
+from worker.brokers.tda import transactions
+from worker.sandbox.tda import payments
 
 LONG_AGO = datetime.now(UTC) - timedelta(days=30)
 DAY = timedelta(days=1)
@@ -74,6 +76,24 @@ def test_only_what_came_since_is_asked_for(desk: Any) -> None:
     pay(desk, "interest", "1", age=20 * DAY)
     pay(desk, "interest", "2", age=DAY)
     assert [event.amount for event in told(desk, datetime.now(UTC) - 10 * DAY)] == [2]
+
+
+@pytest.mark.parametrize("kind", [TdaDesk, SchwabDesk], ids=lambda kind: kind.name)
+def test_a_listing_of_transactions_that_may_have_been_cut_is_read_again_in_halves(
+    kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (transactions, payments):
+        monkeypatch.setattr(module, "MOST_ROWS", 6)
+    with closing(kind(tmp_path)) as desk:
+        desk.broker.connect()
+        for number in range(20):
+            pay(desk, "interest", str(number + 1), age=(20 - number) * DAY)
+        found = told(desk)
+        assert list(dict.fromkeys(event.amount for event in found)) == list(range(1, 21)), "oldest first, and all"
+        for number in range(6):
+            pay(desk, "interest", str(number + 30))
+        with pytest.raises(UnreadableReply, match="more than 6 transactions"):
+            told(desk)
 
 
 def test_alpacas_pages_are_read_one_after_the_other_to_their_end(

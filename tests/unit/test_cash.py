@@ -174,6 +174,23 @@ def test_a_reading_that_breaks_off_goes_on_where_the_record_ends_and_books_nothi
     assert reader(database, payer).read() == 0
 
 
+def test_a_long_time_without_an_event_makes_no_reading_longer(database: Database) -> None:
+    payer, old = Payer(), utcnow() - timedelta(days=400)
+    payer.events = [event(at=old)]
+    database.transact(lambda connection: book(connection, BROKER, payer.events))
+    found = reader(database, payer)
+    found.read()
+    assert payer.since == [old - OVERLAP]
+    payer.fails_after = 0
+    with pytest.raises(BrokerError):
+        found.read()
+    payer.fails_after = None
+    for _ in range(2):
+        begun = utcnow()
+        found.read()
+    assert begun - OVERLAP - timedelta(minutes=1) <= payer.since[-1] <= begun - OVERLAP
+
+
 def test_a_broker_that_refuses_us_is_heeded_and_one_that_tells_nothing_is_asked_once(database: Database) -> None:
     payer = Payer()
     payer.events, payer.fails_after, payer.error = [event()], 0, AccessLost("401", broker=BROKER)

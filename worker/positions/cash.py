@@ -52,6 +52,8 @@ class CashReader:
     def __init__(self, database: Database, broker: BrokerInterface, settings: HistorySettings) -> None:
         self.database, self.broker, self.every = database, broker, settings.cash_every
         self._read_at, self._trouble = -math.inf, LastingTrouble(broker=broker.name)
+        #: When the last reading began that was complete; none of this process has been yet.
+        self._complete: datetime | None = None
 
     def look(self) -> None:
         """Read what is new, where it is time to.
@@ -81,16 +83,22 @@ class CashReader:
         Raises:
             CorroError: the broker could not be read; what came before that is recorded.
         """
+        begun = utcnow()
         told = self.broker.get_cash_events(self._since())
         if told is None:
             self.every = math.inf
             return 0
-        return sum(self._book(some) for some in _parts(told, _AT_ONCE))
+        new = sum(self._book(some) for some in _parts(told, _AT_ONCE))
+        self._complete = begun
+        return new
 
     def _book(self, told: Sequence[CashEventReport]) -> int:
         return self.database.transact(lambda connection: book(connection, self.broker.name, told))
 
     def _since(self) -> datetime:
+        """Return since when to read: a long time without an event makes no reading longer than the one before."""
+        if self._complete is not None:
+            return self._complete - OVERLAP
         with self.database.read() as connection:
             last = newest(connection, self.broker.name)
         return (utcnow() - FIRST) if last is None else last - OVERLAP

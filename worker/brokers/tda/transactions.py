@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+from models.errors import UnreadableReply
 from models.messages import utcnow
 from models.reports import CashEventReport
 from models.vocabulary import CashKind
@@ -44,6 +45,8 @@ _WORDS: tuple[tuple[str, str, CashKind], ...] = (
 )
 #: What the brokers call a commission among the fees of a trade; the others go to authorities and exchanges.
 _COMMISSIONS = frozenset({"COMMISSION", "BASE_CHARGE", "LOW_PROCEEDS_COMMISSION", "commission"})
+#: A listing that holds as many may have been cut (schwab_trader's specification, of getTransactionsByPathParam).
+MOST_ROWS = 3000
 #: The widest window of one listing.
 _WIDEST = timedelta(days=360)
 
@@ -70,10 +73,22 @@ class TdaTransactions:
         start, end = at - self._dialect.time_slack, utcnow() + self._dialect.time_slack
         while start < end:
             until = min(start + _WIDEST, end)
-            rows = self._rest.read(self._path("/transactions"), self._query(start, until), list)
+            yield from self._between(start, until)
+            start = until
+
+    def _between(self, start: datetime, end: datetime) -> Iterator[CashEventReport]:
+        """Yield those of a window; a listing that may have been cut is read again in halves, as no page follows it."""
+        rows = self._rest.read(self._path("/transactions"), self._query(start, end), list)
+        if len(rows) < MOST_ROWS:
             found = [report for row in rows for report in self._events(row)]
             yield from sorted(found, key=lambda report: report.at)
-            start = until
+            return
+        if end - start < 2 * max(self._dialect.time_slack, timedelta(hours=1)):
+            words = f"{self._dialect.name}: more than {MOST_ROWS} transactions within {end - start}"
+            raise UnreadableReply(words, broker=self._dialect.name)
+        middle = start + (end - start) / 2
+        yield from self._between(start, middle)
+        yield from self._between(middle, end)
 
     def _query(self, start: datetime, end: datetime) -> dict[str, str | int | None]:
         first, last = (time.astimezone(UTC).strftime(self._dialect.time_format) for time in (start, end))

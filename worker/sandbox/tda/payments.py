@@ -19,6 +19,7 @@ _TYPES = {
 }  # fmt: skip
 #: What a description says where nobody gives one.
 _TEXTS = {"dividend": "ORDINARY DIVIDEND", "interest": "CREDIT INTEREST", "fee": "SERVICE FEE", "split": "STOCK SPLIT"}
+MOST_ROWS = 3000
 _LONGEST = timedelta(days=366)
 
 
@@ -68,7 +69,7 @@ def transactions(
     dialect: DoorDialect,
     account: str,
 ) -> list[Json]:
-    """Return the transactions that a query asks for, newest first.
+    """Return the transactions that a query asks for, newest first, `MOST_ROWS` of them at most.
 
     Raises:
         Refusal: a window or a type that is missing, or none.
@@ -81,7 +82,7 @@ def transactions(
     found = [(paid.at, payment_json(paid, dialect, account)) for paid in payments]
     found += [(one.at, trade_json(o, one, dialect, account)) for o in orders for one in o.executions if one.quantity]
     kept = [(at, row) for at, row in found if first <= at <= last and ("ALL" in wanted or row["type"] in wanted)]
-    return [row for _, row in sorted(kept, key=lambda pair: pair[0], reverse=True)]
+    return [row for _, row in sorted(kept, key=lambda pair: pair[0], reverse=True)][:MOST_ROWS]
 
 
 def _window(query: Mapping[str, str], dialect: DoorDialect) -> tuple[datetime, datetime]:
