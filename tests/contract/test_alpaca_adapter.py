@@ -21,7 +21,7 @@ from models.errors import (
 )
 from models.reports import BrokerStatus, FillReport, OrderReport
 from models.settings import BrokerSettings
-from tests.contract.connected_alpaca import ConnectedAlpaca, desk, order, resting, ticket
+from tests.contract.connected_alpaca import ConnectedAlpaca, desk, order, ref, resting, ticket
 from tests.kit.waiting import eventually
 from worker.brokers.alpaca import adapter as alpaca
 from worker.brokers.alpaca import listings as alpaca_listings
@@ -117,6 +117,22 @@ def test_listings_are_read_to_their_end(desk: ConnectedAlpaca, monkeypatch: pyte
     everything = desk.broker.get_orders(open_only=False, since=began)
     assert {o.broker_client_order_id for o in everything} == {one.client_order_id for one in rest + market}
     assert len(desk.broker.get_fills(began)) == 5
+
+
+@pytest.mark.parametrize("others", [3, 30])
+def test_several_orders_are_looked_up_in_requests_that_do_not_grow_with_what_came_since(
+    desk: ConnectedAlpaca, monkeypatch: pytest.MonkeyPatch, others: int
+) -> None:
+    monkeypatch.setattr(alpaca_listings, "ORDERS_PAGE", 2)
+    rest = [resting() for _ in range(7)]
+    for one in rest:
+        desk.place(one)
+    for _ in range(others):
+        desk.place(resting())
+    desk.house.fault("alpaca", "rate_limit", per_minute=10_000)
+    seen = desk.broker.find_orders([ref(one) for one in rest])
+    assert [found.report.broker_client_order_id for found in seen] == [one.client_order_id for one in rest]
+    assert len(desk.door._calls) <= len(rest) + len(rest) // 3
 
 
 def test_a_listing_that_does_not_advance_is_an_error_and_not_a_list(

@@ -17,7 +17,7 @@ from models.reports import BrokerStatus, FillReport, OrderReport
 from models.terms import conflicts
 from worker.brokers.alpaca import account, prices
 from worker.brokers.alpaca import reports as read
-from worker.brokers.alpaca.executions import Executions, amended, of_activity, of_event
+from worker.brokers.alpaca.executions import LISTED_WITHIN_S, Executions, amended, of_activity, of_event
 from worker.brokers.alpaca.symbols import symbol_of
 from worker.brokers.rest.reading import Paging
 from worker.brokers.values import UNREADABLE
@@ -282,7 +282,26 @@ def test_a_listing_that_was_asked_for_before_a_correction_was_told_takes_nothing
     second = told(known, event(event="trade_correct", execution_id="b", previous_execution_id=own, price="86"))
     late = listed(known, "86.88", asked_at)
     assert late.revision == first.revision < second.revision
-    assert listed(known, "86.88", monotonic()).revision > second.revision  # asked for since: it was put right again
+    assert listed(known, "86.88", monotonic()).revision == first.revision  # listings lag
+    assert listed(known, "86.88", monotonic() + LISTED_WITHIN_S).revision > second.revision  # it was put right again
+
+
+@pytest.mark.parametrize("is_known", [False, True], ids=["heard first", "known before"])
+@pytest.mark.parametrize("kind", ["trade_bust", "trade_correct"])
+def test_a_listing_that_lags_behind_an_event_brings_nothing_back_for_a_while(kind: str, is_known: bool) -> None:
+    known, own = Executions(), _own(ACTIVITY)
+    if is_known:
+        told(known, event(execution_id=own))
+    news = {"previous_execution_id": own, "price": "86", "qty": "3"}
+    heard = told(known, event(event=kind, execution_id="b", **news))
+    late = [listed(known, "86.88", monotonic()) for _ in range(2)]
+    assert [fill.revision for fill in late] == [0, 0]
+    row = ACTIVITY | {"type": kind, "id": "20261008::b", **news}
+    beside = {amended(one) for one in (ACTIVITY, row)}
+    both = [
+        known.known(of_activity(one), amended(one), listed_at=monotonic(), beside=beside) for one in (ACTIVITY, row)
+    ]
+    assert [fill.revision for fill in both] == [0, heard.revision]
 
 
 @pytest.mark.parametrize("is_pushed_first", [False, True])

@@ -31,6 +31,8 @@ FILLS = frozenset({"fill", "partial_fill"})
 AMENDS: Mapping[str, bool] = {"trade_correct": False, "trade_bust": True}
 #: A clock may be ahead of ours by this much; an execution later than that is a broken time.
 _AHEAD = timedelta(days=1)
+#: Listings may go on showing what an event has put right or taken back for so long, seconds (assumed).
+LISTED_WITHIN_S = 300.0
 #: Executions remembered; older ones are not told again.
 _MOST = 50_000
 
@@ -119,7 +121,9 @@ class _Told:
     revisions: dict[_Content, int] = field(default_factory=dict)
     #: What another row of a listing puts right or takes back.
     amended: set[_Content] = field(default_factory=set)
-    #: When the newest was current at the broker, in seconds of the monotonic clock.
+    #: What an event puts right or takes back: id -> when, in seconds of the monotonic clock.
+    heard: dict[str, float] = field(default_factory=dict)
+    #: When the newest was current at the broker, by the same clock.
     current_at: float = -inf
 
     def is_of_the_past(self, content: _Content, *, amends: bool, listed_at: float | None) -> bool:
@@ -129,12 +133,15 @@ class _Told:
         |----------------------------------|-----------------------------------------------------------------------|
         | an event of a new execution      | anything else is known: it is the first telling, however late it came |
         | a correction, a bust             | never                                                                 |
-        | a listing                        | it was asked for before something else was told                       |
+        | a listing                        | it was asked for before something else was told, or soon after an     |
+        |                                  | event that puts this right: listings lag                              |
         | a listing, beside its correction | always: it goes on showing both                                       |
         """
         if not self.revisions or content == next(reversed(self.revisions)):
             return False
         if content in self.amended:
+            return True
+        if listed_at is not None and not amends and listed_at < self.heard.get(content[0], -inf) + LISTED_WITHIN_S:
             return True
         return listed_at < self.current_at if listed_at is not None else not amends
 
@@ -182,6 +189,8 @@ class Executions:
             revisions = told.revisions
             if amends is not None and listed_at is not None and amends != fill.execution_id:
                 told.put_right(amends)
+            if amends is not None and listed_at is None and amends != fill.execution_id:
+                told.heard.setdefault(amends, monotonic())
             if fill.execution_id in beside and amends != fill.execution_id:
                 told.amended.add(content)
             if told.is_of_the_past(content, amends=amends is not None, listed_at=listed_at):

@@ -54,8 +54,12 @@ class AlpacaListings:
     ) -> None:
         self._broker, self._rest, self._executions, self._odd, self._legs = broker, rest, executions, odd, legs
 
-    def orders(self, query: Query) -> list[OrderReport]:
-        """Read every page, newest first; pages overlap by a millisecond so that no tie falls between."""
+    def orders(self, query: Query, most_pages: int | None = None) -> list[OrderReport]:
+        """Read every page, newest first, or the first few; they overlap by a millisecond so that no tie falls between.
+
+        Raises:
+            BrokerError: a page could not be read, or there is no end to them.
+        """
         found: dict[tuple[str | None, str | None], OrderReport] = {}
         paged: dict[str, str | int | None] = {**query, "limit": ORDERS_PAGE, "direction": "desc", "nested": "true"}
         pages = Paging(self._broker, "orders")
@@ -65,7 +69,8 @@ class AlpacaListings:
             before = len(found)
             for order in (one for parent in page for one in (parent, *parent.legs)):
                 found.setdefault((order.broker_order_id, order.broker_client_order_id), order)
-            if len(rows) < ORDERS_PAGE:
+            most_pages = most_pages and most_pages - 1
+            if len(rows) < ORDERS_PAGE or most_pages == 0:
                 return self._with_heirs(list(found.values()))
             oldest = min((order.submitted_at for order in page if order.submitted_at), default=None)
             if len(found) == before or oldest is None:
@@ -170,11 +175,14 @@ class AlpacaListings:
         ]
 
     def find_several(self, refs: Sequence[OrderRef]) -> list[Sighting]:
-        """Look several orders up in one listing, and singly those that it does not show."""
+        """Look several orders up in one listing, and singly those that its first pages do not show.
+
+        So the number of requests is bounded by that of the orders, however old they are and whatever came since.
+        """
         if len(refs) <= _FEW:
             return [self._look(ref) for ref in refs]
         since = min(ref.sent_at for ref in refs) - timedelta(seconds=5)
-        listed = self.orders({"status": "all", "after": rfc3339(since)})
+        listed = self.orders({"status": "all", "after": rfc3339(since)}, most_pages=len(refs) // _FEW)
         shown = {o.broker_client_order_id: o for o in listed if o.status is not BrokerStatus.UNKNOWN}
         seen = [(ref, shown.get(ref.broker_client_order_id)) for ref in refs]
         return [Found(report=order) if order else self._look(ref) for ref, order in seen]
