@@ -121,3 +121,16 @@ def test_a_403_to_one_order_is_a_refusal_of_it(desk: Any) -> None:
     with pytest.raises(NotPermitted):
         desk.place(order())
     assert desk.broker.is_connected()
+
+
+def test_the_time_of_the_last_answer_about_the_account_is_known(desk: Any) -> None:
+    before = desk.broker.answered_at
+    desk.broker.get_market_data("AAPL")
+    assert desk.broker.answered_at == before is not None, "prices are none about the account"
+    desk.broker.get_positions()
+    after = desk.broker.answered_at
+    assert after > before
+    desk.fault("no_access", None, status=401)
+    with pytest.raises(AccessLost):
+        desk.broker.get_positions()
+    assert desk.broker.answered_at == after

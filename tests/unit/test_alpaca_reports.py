@@ -315,11 +315,11 @@ def test_a_listing_that_goes_on_showing_what_was_put_right_beside_its_correction
     second = row | {"id": "20261008::c", "previous_execution_id": "b", "price": "87"}
     if is_pushed_first:
         told(known, event(event="trade_correct", execution_id="b", previous_execution_id=own, price="86"))
-    rows, readings = [ACTIVITY, first, second], []
+    rows, readings, later = [ACTIVITY, first, second], [], monotonic() + LISTED_WITHIN_S
     for at in range(3):
         beside = {amended(one) for one in rows}
         readings.append([
-            known.known(of_activity(one), amended(one), listed_at=monotonic() + at, beside=beside) for one in rows
+            known.known(of_activity(one), amended(one), listed_at=later + at, beside=beside) for one in rows
         ])  # fmt: skip
     assert {fill.execution_id for fill in readings[0]} == {own}
     revisions = [[fill.revision for fill in found] for found in readings]

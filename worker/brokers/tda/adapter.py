@@ -120,7 +120,7 @@ class TdaBroker(BrokerInterface):
         super().__init__(name, settings)
         self._log = _log.bind(broker=name)
         root = self.dialect.root(settings.get("base_url") or self.dialect.default_url)
-        self._rest = TdaRest(name, root, self.dialect.market, self._went_down)
+        self._rest = TdaRest(name, root, self.dialect.market, self._went_down, self._was_answered)
         self._rest.veil.hide(settings.get("api_key"), settings.get("app_secret"), settings.get("refresh_token"))
         self._rest.veil.hide_account(str(settings.get("account_id") or ""))
         self._odd = Oddities(name, self._rest.veil.clean)
@@ -187,6 +187,9 @@ class TdaBroker(BrokerInterface):
 
     def _went_down(self) -> None:
         self._up = False
+
+    def _was_answered(self) -> None:
+        self.answered_at = utcnow()
 
     def _path(self, rest: str) -> str:
         if not self._account:

@@ -63,10 +63,14 @@ class TdaRest(JsonReads):
         root: scheme and host.
         market: prefix of the paths of market data, which have permissions of their own.
         on_down: called when a connection could not even be opened, no token could be had, or our access is lost.
+        on_answer: called when a question about the account was answered.
     """
 
-    def __init__(self, broker: str, root: str, market: str, on_down: Callable[[], None]) -> None:
+    def __init__(
+        self, broker: str, root: str, market: str, on_down: Callable[[], None], on_answer: Callable[[], None] = passing
+    ) -> None:
         self._broker, self.root, self._market, self._on_down = broker, root, market, on_down
+        self._on_answer = on_answer
         # A connection that dies under an order leaves it unknown, and here unknown may need a person: keep few alive.
         self._wire = Wire(idle_s=5.0)
         self.keeper: TokenKeeper | None = None
@@ -135,6 +139,8 @@ class TdaRest(JsonReads):
         self.clock.hear(response.headers.get("Date"), asked_at, utcnow())
         if response.status_code >= 400:
             raise self.veil.over(refusal(response, self._broker))
+        if self.account_path is not None and path.startswith(self.account_path):
+            self._on_answer()
         return response
 
     # -- ACCESS ---
