@@ -118,12 +118,16 @@ def pnl(
     since: When | None = None,
     until: When | None = None,
     method: str | None = None,
+    in_: str | None = None,
     floats: bool = False,
     **equal: Wanted,
 ) -> pd.DataFrame:
     """Return profit and loss: realized on the day a lot was closed, before fees; unrealized today.
 
-    Amounts of several currencies are never added up: `currency` is always among the columns.
+    Amounts of several currencies are never added up: `currency` is always among the columns. Where `in_` asks for one
+    currency, each day's amounts are converted by the newest price of the pair that the record was told by its end, no
+    older than a week: `rate` (null where several were used), `rate_at` (of the oldest) and `rate_source` tell it. What
+    no rate is known for is null, and counted in `rates_missing`.
 
     Args:
         by: what to add up by: day, week, month, year, broker, account, strategy, symbol, source, currency; None is each
@@ -131,16 +135,17 @@ def pnl(
         since: first day: a date, or a moment, which counts as its date in New York.
         until: the day after the last one, given as `since`.
         method: fifo (first in, first out) or average; None as `[history] lots` says.
+        in_: the currency of all amounts, such as USD; `by` currency is then the column `traded_in`.
         floats: numbers as float64.
         equal: as in `positions`.
 
     Raises:
-        InvalidRequest: of an unknown method, or something else to add up by.
+        InvalidRequest: of an unknown method, something else to add up by, or no currency.
     """
     history = History()
     try:
-        rows = history.pnl(by, since=since, until=until, method=method, **equal)
-        return frame_of(pnl_columns(by), rows, floats=floats)
+        rows = history.pnl(by, since=since, until=until, method=method, in_=in_, **equal)
+        return frame_of(pnl_columns(by, in_), rows, floats=floats)
     finally:
         history.database.close()
 

@@ -12,7 +12,7 @@ from sqlalchemy import Boolean, Column, ColumnElement, Date, Integer, Subquery, 
 
 from models.encoding import to_json as to_json
 from models.errors import InvalidRequest
-from models.history import curves, profit
+from models.history import curves, positions, profit
 from models.history.archived import BEYOND, VIEWS, Archives
 from models.history.views import QueryOf, v_attempts, v_equity, v_fills, v_orders
 from models.history.views import Row as Row
@@ -194,7 +194,7 @@ class History:
 
     def positions(self, at: When | None = None, *, method: str | None = None, **equal: Wanted) -> list[Row]:
         """Return positions by broker, account, strategy and symbol: see `models.history.positions`."""
-        return profit.positions(self.database, _moment("at", at), self.lots(method), equal)
+        return positions.positions(self.database, _moment("at", at), self.lots(method), equal)
 
     def pnl(
         self,
@@ -203,13 +203,14 @@ class History:
         since: When | None = None,
         until: When | None = None,
         method: str | None = None,
+        in_: str | None = None,
         **equal: Wanted,
     ) -> list[Row]:
         """Return what was earned, and what it cost: see `models.history.pnl`."""
         if by is None:
             chosen = partial(_filtered, equal=equal, since=since, until=until)
-            return profit.pnl(self.database, chosen, self.lots(method))
-        return self.pnl_by([by], since=since, until=until, method=method, **equal)[0]
+            return profit.pnl(self.database, chosen, self.lots(method), in_)
+        return self.pnl_by([by], since=since, until=until, method=method, in_=in_, **equal)[0]
 
     def pnl_by(
         self,
@@ -218,11 +219,12 @@ class History:
         since: When | None = None,
         until: When | None = None,
         method: str | None = None,
+        in_: str | None = None,
         **equal: Wanted,
     ) -> list[list[Row]]:
         """Return what `pnl` does by each of several groups: the record is read for all of them at once."""
         chosen = partial(_filtered, equal=equal, since=since, until=until)
-        return profit.sums(self.database, chosen, groups, self.lots(method))
+        return profit.sums(self.database, chosen, groups, self.lots(method), in_)
 
     def equity(
         self, *, since: When | None = None, until: When | None = None, total: bool = False, **equal: Wanted

@@ -55,6 +55,10 @@ def pnl(
     since: Annotated[str | None, typer.Option(help="first day: a date in New York, or an age such as 30d")] = None,
     until: Until = None,
     method: Method = None,
+    into: Annotated[
+        str | None,
+        typer.Option("--in", metavar="CURRENCY", help="all in one currency, by the rates that the record was told"),
+    ] = None,
     out: Out = None,
     wide: Wide = False,
     json: Json = False,
@@ -71,10 +75,10 @@ def pnl(
     with history() as h:
         must_be_known(h, where["broker"])
         rows = h.pnl(
-            names, since=day("--since", since), until=day("--until", until), method=method,
+            names, since=day("--since", since), until=day("--until", until), method=method, in_=into,
             symbol=symbol and symbol.upper(), strategy=strategy, **where,
         )  # fmt: skip
-    table = pnl_columns(names)
+    table = pnl_columns(names, into)
     tell(rows, [column.name for column in table.c], form, table=table, title="" if rows else "profit and loss")
     _note_missing(rows)
 
@@ -85,7 +89,9 @@ def _note_missing(rows: "list[Row]") -> None:
     if missing and show.err.is_terminal:
         show.note(f"the commission of {missing:,} executions is not known: fees are of the others")
     if any(row["realized"] is None for row in rows) and show.err.is_terminal:
-        show.note("what stands without an amount depends on a price that its broker has not told")
+        show.note("what stands without an amount depends on a price, or a rate, that nobody has told")
+    if any(row.get("rates_missing") for row in rows) and show.err.is_terminal:
+        show.note("no rate was told within a week: store bars of the pair (`corro bars`), then ask again")
 
 
 def tca(

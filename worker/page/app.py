@@ -179,12 +179,15 @@ def _lists(app: FastAPI, settings: Settings, history: History) -> None:
     @app.get("/api/v1/pnl", tags=["lists"])
     def pnl(
         by: Text = None, symbol: Text = None, strategy: Text = None, broker: Text = None,
-        account: Text = None, since: Text = None, until: Text = None, method: Text = None, limit: Limit = ROWS,
+        account: Text = None, since: Text = None, until: Text = None, method: Text = None,
+        into: Annotated[str | None, Query(alias="in", max_length=8)] = None, limit: Limit = ROWS,
     ) -> Response:  # fmt: skip
-        """List what was earned and what it cost, added up, as `corro pnl --json`."""
+        """List what was earned and what it cost, added up, as `corro pnl --json`; `in`: all in one currency."""
         names = [name.strip() for name in (by or "strategy,symbol").split(",") if name.strip()]
         chosen = filters.chosen(symbol=_upper(symbol), strategy=strategy, broker=broker, account=account)
-        found = history.pnl(names, since=day("since", since), until=day("until", until), method=method, **chosen)
+        found = history.pnl(
+            names, since=day("since", since), until=day("until", until), method=method, in_=into, **chosen
+        )
         return told(found[:limit])
 
     @app.get("/api/v1/fleet", tags=["lists"])
