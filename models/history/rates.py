@@ -40,7 +40,7 @@ _PLACES = 12
 _ZERO, _ONE_DAY = Decimal(0), timedelta(days=1)
 
 
-class Rate(NamedTuple):
+class ToldRate(NamedTuple):
     """How much one unit of a currency is in the wanted one."""
 
     value: Decimal
@@ -70,7 +70,7 @@ class Rates:
 
     def __init__(self, connection: Connection, into: str) -> None:
         self._connection, self._into = connection, into
-        self._known: dict[tuple[str, date], Rate | None] = {}
+        self._known: dict[tuple[str, date], ToldRate | None] = {}
         self._bars: dict[str, list[tuple[str, str]]] = {}
 
     def convert(self, rows: Iterable[Row]) -> list[Row]:
@@ -89,12 +89,12 @@ class Rates:
         value = UNKNOWN if rate is None else rate.value
         return new | {name: row[name] * value for name in worth} | {"by": rate, "rates_missing": int(rate is None)}
 
-    def _of(self, currency: str, day: date) -> Rate | None:
+    def _of(self, currency: str, day: date) -> ToldRate | None:
         if (currency, day) not in self._known:
             self._known[currency, day] = self._newest(currency, min(begin_of(day + _ONE_DAY), utcnow()))
         return self._known[currency, day]
 
-    def _newest(self, currency: str, until: datetime) -> Rate | None:
+    def _newest(self, currency: str, until: datetime) -> ToldRate | None:
         found = list[tuple[datetime, str, Decimal]]()
         for base, quote in ((currency, self._into), (self._into, currency)):
             for at, source, price in self._told(f"{base}/{quote}", quote, until):
@@ -103,7 +103,7 @@ class Rates:
         if not found:
             return None
         at, source, value = max(found)
-        return Rate(round(value, _PLACES).normalize(), at, source)
+        return ToldRate(round(value, _PLACES).normalize(), at, source)
 
     def _told(self, pair: str, quote: str, until: datetime) -> list[tuple[datetime, str, Decimal]]:
         """Return the newest price of a pair of each that tells one."""
