@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from functools import partial
-from typing import Any
 
 from sqlalchemy import (
     Column,
@@ -28,7 +27,6 @@ from sqlalchemy import (
     true,
     tuple_,
 )
-from sqlalchemy.types import TypeEngine
 
 from models.clock import utcnow
 from models.errors import InvalidRequest
@@ -49,7 +47,7 @@ Chosen = Callable[[Table | Subquery], QueryOf]
 
 _ZERO = Decimal(0)
 #: Of columns that the view has not, those that are no text.
-_TYPES: dict[str, type[TypeEngine[Any]]] = {"rate": Money, "rate_at": UtcTime, "rates_missing": Integer}
+_TYPES: Mapping[str, type[Money | UtcTime | Integer]] = {"rate": Money, "rate_at": UtcTime, "rates_missing": Integer}
 _AMOUNTS = ("realized", "unrealized", "fees", "fees_missing")
 _PERIODS: dict[str, Callable[[date], str]] = {
     "week": lambda day: "{}-W{:02}".format(*day.isocalendar()[:2]),
@@ -171,11 +169,8 @@ def pnl_columns(by: Sequence[str] | str | None, into: str | None = None) -> Tabl
     else:
         names, rest = _shown(_names(by), into), ["currency", *_AMOUNTS]
     every = dict.fromkeys([*names, *rest, *rates.COLUMNS] if into else [*names, *rest] if by else names)
-    return Table("pnl", MetaData(), *(_column(name) for name in every))
-
-
-def _column(name: str) -> Column[Any]:
-    return v_pnl.c[name]._copy() if name in v_pnl.c else Column(name, _TYPES.get(name, String))
+    kept = (v_pnl.c[n]._copy() if n in v_pnl.c else Column(n, _TYPES.get(n, String)) for n in every)
+    return Table("pnl", MetaData(), *kept)
 
 
 def _names(by: Sequence[str] | str) -> list[str]:

@@ -16,13 +16,13 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import Connection, FromClause, Select, String, literal, or_, select, union_all
+from sqlalchemy import Connection, FromClause, String, literal, or_, select, union_all
 
 from models.clock import utcnow
 from models.errors import InvalidRequest
-from models.history.views import Row
+from models.history.views import QueryOf, Row
 from models.record.archive_tables import archived_fills
 from models.record.balances import known
 from models.record.lots import UNKNOWN, money
@@ -136,7 +136,7 @@ class Rates:
         return found
 
 
-def _executions(table: FromClause, what: str, pair: str, quote: str, until: datetime) -> Select[Any]:
+def _executions(table: FromClause, what: str, pair: str, quote: str, until: datetime) -> QueryOf:
     c = table.c
     told = select(c.filled_at, literal(what, String).label("what"), c.broker, c.price)
     in_it = or_(c.currency.is_(None), c.currency == quote)
