@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from models.messages import OrderRequest
+from models.record.tables import external_orders
 from models.settings import BrokerSettings
 from producers.client import OrderClient
 from producers.groups import OrderGroup
@@ -24,8 +28,8 @@ TIMING = {"open_orders_every": 0.3, "positions_every": 0.5, "reconcile": (0.05, 
 class TriggeringDesk:
     """A client whose orders go to a door of either dialect."""
 
-    def __init__(self, client: OrderClient, house: SandboxThread, name: str) -> None:
-        self.client, self.house, self.name = client, house, name
+    def __init__(self, client: OrderClient, house: SandboxThread, door: TdaDoor) -> None:
+        self.client, self.house, self.door, self.name = client, house, door, door.name
 
     def bracket(self, **terms: Any) -> OrderGroup:
         given = {"symbol": "AAPL", "side": "buy", "quantity": 10, "client_order_id": "e"} | terms
@@ -37,6 +41,19 @@ class TriggeringDesk:
             return now if {name: str(now.legs[name].status) for name in wanted} == wanted else None
 
         return eventually(there, 25, lambda: self.client.group(group.group_id))
+
+    def replace(self, order_id: str, price: str) -> None:
+        """Replace an exit as somebody does it in the broker's own pages: another order in the same group."""
+        door = self.door
+
+        def work() -> None:
+            order = next(one for one in door.market.orders(self.name) if one.extra["order_id"] == int(order_id))
+            wire = {**order.extra["wire"], "price": float(price)}
+            extra = {"order_id": door.next_id(), "wire": wire, **door.links.inherited(order)}
+            successor = door.keep(door.market.replace(order, limit_price=Decimal(price), extra=extra))
+            door.links.succeed(order, successor)
+
+        self.house.call(work)
 
     def at_the_door(self) -> list[tuple[str, str]]:
         orders = self.house.call(lambda: list(self.house.market.orders(self.name)))
@@ -55,7 +72,7 @@ def desk(house: SandboxThread, tmp_path: Path, request: pytest.FixtureRequest) -
     more: dict[str, Any] = {"requests_per_minute": 0, "token_path": str(tmp_path / "tokens.json")}
     broker = same_clock(kind(name, BrokerSettings(adapter=name, **table, **more)))
     with rehearsal(tmp_path / "home", broker, timing=TIMING) as client:
-        yield TriggeringDesk(client, house, name)
+        yield TriggeringDesk(client, house, door)
 
 
 def test_a_bracket_wakes_its_exits_and_ends_one_by_the_other(desk: TriggeringDesk) -> None:
@@ -99,3 +116,25 @@ def test_what_is_not_linked_so_is_unsupported_before_anything_is_sent(desk: Trig
     assert [str(order.status) for order in done.legs.values()] == ["denied"] * 3
     assert "links no orders in extended hours" in str(done.legs["entry"].reason)
     assert desk.at_the_door() == []
+
+
+def test_an_exit_that_is_replaced_at_its_broker_is_followed_to_the_order_in_its_place(desk: TriggeringDesk) -> None:
+    """In the broker's own pages, twice, and while a listing fails."""
+    group = desk.until(desk.bracket(), entry="filled", take_profit="accepted", stop_loss="accepted")
+    for price in ("112", "108"):
+        before = int(time.time())
+        eventually(lambda before=before: time.time() > before + 2)  # times are shown to the second
+        old = str(group.legs["take_profit"].refresh().broker_order_id)
+        desk.house.fault(desk.name, "status", 2, status=503, operation="list")
+        desk.replace(old, price)
+        eventually(lambda old=old: group.legs["take_profit"].refresh().broker_order_id != old, 20)
+    live = desk.until(group, take_profit="accepted", stop_loss="accepted")
+    assert (live.status, live.legs["take_profit"].row["limit_price"]) == ("live", 108)
+    desk.house.price("AAPL", "109")
+    done = desk.until(group, entry="filled", take_profit="filled", stop_loss="canceled")
+    assert (done.status, done.legs["take_profit"].filled_quantity) == ("closed", 10)
+    told = {event["kind"] for leg in done.legs.values() for event in leg.events}
+    assert "replaced" in told
+    assert not {"unprotected", "replaced_outside"} & told
+    with desk.client.database.read() as connection:
+        assert connection.execute(select(external_orders.c.broker_order_id)).all() == []

@@ -174,6 +174,7 @@ def _follows(entry: OrderRecord, attempt_no: int, heir: OrderReport | None) -> b
         reserved=old["reserved"],
     )
     promote(entry, number)
+    entry.set(broker_order_id=heir.broker_order_id)  # a cancel that is wished goes to this one
     return True
 
 

@@ -244,7 +244,7 @@ class TdaBroker(BrokerInterface):
         found = self._listings.reports(
             self._listings.memory.read(None if open_only else max(since or earliest, earliest))
         )
-        return [order for order in found if order.status not in DONE or (not open_only and _is_after(order, since))]
+        return [one for one in found if _may_change(one) or (not open_only and _is_after(one, since))]
 
     def get_fills(self, since: datetime) -> Sequence[FillReport]:
         """Return executions, of orders that were entered long before as well."""
@@ -270,7 +270,7 @@ class TdaBroker(BrokerInterface):
             return Ambiguous(candidates=reports, words=words)
         (report,), (raw,) = reports, candidates
         if report.status is BrokerStatus.REPLACED:
-            report = replace(report, replaced_by=self._listings.heir_of(raw))
+            report = self._listings.followed(report, raw)
         self._orders.watch(raw, terms(raw), ref.sent_at)
         return Found(report=report)
 
@@ -346,6 +346,11 @@ class SchwabBroker(TdaBroker):
     default_url, retired = SCHWAB.default_url, SCHWAB.retired
     capabilities = _capabilities(SCHWAB)
     keys = TdaBroker.keys | {"app_secret"}
+
+
+def _may_change(order: OrderReport) -> bool:
+    """Tell whether an order, or the one that took its place in a group, is not done."""
+    return order.status not in DONE or order.heir is not None
 
 
 def _is_after(order: OrderReport, since: datetime | None) -> bool:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 from models.groups import GroupKind
-from models.messages import OrderRequest
-from models.reports import OrderReport
+from models.messages import OrderRequest, utcnow
+from models.reports import BrokerStatus, OrderReport
 from models.vocabulary import OrderType, TimeInForce
 from worker.brokers.lookups import LinkRule
 from worker.brokers.oddities import Oddities
@@ -21,10 +22,12 @@ from worker.brokers.rest.reading import Body
 from worker.brokers.tda.dialects import TdaDialect
 from worker.brokers.tda.likeness import Likeness, Terms, compare, terms
 from worker.brokers.tda.reports import order_report
-from worker.brokers.tda.shapes import BESIDE, beside, flat, inner
+from worker.brokers.tda.shapes import BESIDE, PARENT, beside, closed, flat, inner, order_id, successors
 from worker.brokers.tda.terms import order_body
 from worker.brokers.values import Raw
 
+#: After so long a listing shows what was taken (docs/facts/schwab.md#2.18), with a margin for clocks that differ.
+LISTED_WITHIN = timedelta(seconds=10)
 #: What both link by themselves and corro can find again.
 KINDS = frozenset(GroupKind)
 TRIGGER, OCO = "TRIGGER", "OCO"
@@ -86,4 +89,27 @@ def with_legs(report: OrderReport, raw: Raw, odd: Oddities | None = None) -> Ord
         return replace(report, linked=OCO, legs=(order_report(raw[BESIDE], odd),))
     if raw.get("orderStrategyType") != TRIGGER:
         return report
-    return replace(report, linked=TRIGGER, legs=tuple(order_report(row, odd) for row in inner(raw)))
+    rows = inner(raw)
+    heirs = successors(rows)
+    legs = (with_heir(order_report(row, odd), row, heirs.get(order_id(row) or ""), odd) for row in rows)
+    return replace(report, linked=TRIGGER, legs=tuple(legs))
+
+
+def with_heir(report: OrderReport, raw: Raw, heir: Raw | None, odd: Oddities | None = None) -> OrderReport:
+    """Return the report of a replaced order with the one that took its place; any other as it is.
+
+    | the replaced order | its successor      | what is told                                                        |
+    |--------------------|--------------------|---------------------------------------------------------------------|
+    | in a group         | in the same group  | the successor itself: it stands where the old one stood             |
+    | in a group         | not listed, lately | nothing yet: listings lag (docs/facts/schwab.md#2.18), read it again |
+    | in a group         | not listed         | that it was replaced                                                |
+    | in none            | any                | the successor's id: it is somebody else's order                     |
+    """
+    if raw.get("status") != "REPLACED":
+        return report
+    if heir is not None:
+        told = order_report(heir, odd) if PARENT in heir and heir[PARENT] == raw.get(PARENT) else None
+        return replace(report, replaced_by=order_id(heir), heir=told)
+    ended = closed(raw)
+    is_young = PARENT in raw and ended is not None and utcnow() - ended < LISTED_WITHIN
+    return replace(report, status=BrokerStatus.UNKNOWN) if is_young else report

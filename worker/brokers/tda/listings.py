@@ -17,6 +17,7 @@ from worker.brokers.broker_clock import Span
 from worker.brokers.oddities import Oddities
 from worker.brokers.tda import shapes
 from worker.brokers.tda.dialects import TdaDialect
+from worker.brokers.tda.groups import with_heir
 from worker.brokers.tda.likeness import Likeness, Terms, compare, could_be, is_kin, missing
 from worker.brokers.tda.memory import OrderMemory
 from worker.brokers.tda.reports import order_reports
@@ -186,28 +187,35 @@ class TdaListings:
         """Read orders, and those inside them, oldest first; unreadable ones are told of and skipped."""
         nodes = shapes.flat(rows)
         heirs = shapes.successors(nodes)
-        forebears = {new: old for old, new in heirs.items()}
+        forebears = {shapes.order_id(new): old for old, new in heirs.items()}
         found: list[OrderReport] = []
         for raw in nodes:
             mine = shapes.order_id(raw)
             try:
                 if mine is None:
                     raise ValueError("an order without an id")
-                old, new = forebears.get(mine), heirs.get(mine)
-                found += [replace(report, replaces=old, replaced_by=new) for report in order_reports(raw, self._odd)]
+                told = (with_heir(one, raw, heirs.get(mine), self._odd) for one in order_reports(raw, self._odd))
+                found += [replace(report, replaces=forebears.get(mine)) for report in told]
             except UNREADABLE as error:
                 self._odd.note(f"order {mine or raw.get('enteredTime')}", trouble(error))
         first = datetime.min.replace(tzinfo=utcnow().tzinfo)
         return sorted(found, key=lambda order: (order.submitted_at or first, str(order.broker_order_id)))
 
-    def heir_of(self, raw: Raw) -> str | None:
-        """Return the id of the order that took a replaced one's place; None if that cannot be told."""
+    def followed(self, report: OrderReport, raw: Raw) -> OrderReport:
+        """Return the report of a replaced order with what can be told of the one that took its place.
+
+        One in a group is looked for there: the group was entered when it was sent, however late somebody changes it.
+        """
         mine, ended = shapes.order_id(raw), shapes.closed(raw)
-        if mine is None or ended is None or raw.get("status") != "REPLACED":
-            return None
+        if mine is None or ended is None:
+            return report
         second = timedelta(seconds=1)
+        groups = {shapes.order_id(row): row for row in shapes.flat(self.memory.read(ended - second))}
+        if shapes.PARENT in (grouped := groups.get(mine, raw)):
+            heir = shapes.successors(list(groups.values())).get(mine)
+            return with_heir(report, grouped, heir, self._odd)
         rows = self._entered(ended - second, ended + 2 * second)
-        return shapes.successors(shapes.flat([raw, *rows])).get(mine)
+        return with_heir(report, raw, shapes.successors(shapes.flat([raw, *rows])).get(mine), self._odd)
 
     def entered_since(self, start: datetime) -> list[Raw]:
         """Read every order entered since a time, the outermost ones."""

@@ -83,29 +83,33 @@ def beside(first: Raw, second: Raw) -> list[Raw]:
     return [{**first, BESIDE: second}, {**second, BESIDE: first}]
 
 
-def successors(rows: Sequence[Raw]) -> dict[str, str]:
-    """Return the id of the order that took each replaced one's place, where exactly one can have done so.
+def successors(rows: Sequence[Raw]) -> dict[str, Raw]:
+    """Return the order that took each replaced one's place, where exactly one can have done so.
 
     Where the broker does not name it, it is the one order of the same symbol and direction beside it (in the same
-    group, or in none) that was entered in the second in which the old one was closed.
+    group, or in none) that was entered in the second in which the old one was closed; of several, the one of its type.
     """
+    by_id = {named: row for row in rows if (named := order_id(row)) is not None}
     found: dict[str, str] = {}
-    for raw in rows:
-        mine = order_id(raw)
-        if mine is None or raw.get("status") != "REPLACED":
+    for mine, raw in by_id.items():
+        if raw.get("status") != "REPLACED":
             continue
-        told = [order_id(row) for row in rows_in(raw.get("replacingOrderCollection"))]
-        named = [heir for heir in told if heir is not None and heir != mine]
-        heirs = named or [heir for row in rows if (heir := order_id(row)) is not None and _took_over(row, raw)]
-        if len(heirs) == 1:
-            found[mine] = heirs[0]
+        told = {named: row for row in rows_in(raw.get("replacingOrderCollection")) if (named := order_id(row))}
+        by_id = told | by_id
+        heirs = [named for named in told if named != mine]
+        heirs = heirs or [named for named, row in by_id.items() if named != mine and _took_over(row, raw)]
+        alike = [named for named in heirs if by_id[named].get("orderType") == raw.get("orderType")]
+        if len(heirs) == 1 or len(alike) == 1:
+            found[mine] = heirs[0] if len(heirs) == 1 else alike[0]
     taken = list(found.values())
-    return {old: new for old, new in found.items() if taken.count(new) == 1}
+    return {old: by_id[new] for old, new in found.items() if taken.count(new) == 1}
 
 
 def _took_over(raw: Raw, old: Raw) -> bool:
     at, ended = soft(moment, raw.get("enteredTime")), soft(moment, old.get("closeTime"))
     if raw is old or at is None or ended is None or raw.get(PARENT) != old.get(PARENT):
+        return False
+    if at < (soft(moment, old.get("enteredTime")) or at):
         return False
     same = [(leg.symbol, leg.instruction) for leg in legs(raw)] == [(leg.symbol, leg.instruction) for leg in legs(old)]
     return same and abs(at - ended) <= timedelta(seconds=1) and order_id(raw) != order_id(old)

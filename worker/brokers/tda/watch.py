@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import structlog
@@ -18,7 +18,8 @@ import structlog
 from models.reports import DONE, OrderReport
 from models.troubles import trouble
 from worker.brokers.oddities import Oddities
-from worker.brokers.tda.likeness import Terms, could_be
+from worker.brokers.tda.groups import with_heir
+from worker.brokers.tda.likeness import Terms, could_be, terms
 from worker.brokers.tda.reports import is_settled, order_report
 from worker.brokers.tda.shapes import flat, order_id, successors
 from worker.brokers.values import Raw
@@ -134,13 +135,15 @@ class OrderWatch:
             if key in watched:
                 self._look(key, watched[key], raw, heirs.get(key))
 
-    def _look(self, key: str, watched: _Watched, raw: Raw, heir: str | None) -> None:
+    def _look(self, key: str, watched: _Watched, raw: Raw, heir: Raw | None) -> None:
         """Tell what has changed of one order since the last look; another order under its id is forgotten."""
         if not could_be(raw, watched.wanted):
             self._log.error("watched_order_is_another", broker_order_id=key)
             self._forget(key)
             return
-        report = replace(order_report(raw, self._odd), replaced_by=heir)
+        report = with_heir(order_report(raw, self._odd), raw, heir, self._odd)
+        if heir is not None and report.heir is not None and report.heir.broker_order_id is not None:
+            self.add(report.heir.broker_order_id, terms(heir), watched.since)
         prices = [fill.price for fill in report.fills]
         seen = (report.raw_status, report.status, report.filled_quantity, prices)
         if seen != watched.seen:

@@ -285,8 +285,9 @@ class TdaDoor(HttpDoor):
         fields = self._read(await read_json(request), order.account)
         if not order.is_live:
             raise self.dialect.no(400, f"Order in {status(order, self.dialect)} status cannot be replaced")
-        fields["extra"] |= {"order_id": self.next_id()}
-        return self._created(self.keep(self.market.replace(order, **fields)))
+        fields["extra"] |= {"order_id": self.next_id(), **self.links.inherited(order)}
+        self.links.succeed(order, successor := self.keep(self.market.replace(order, **fields)))
+        return self._created(successor)
 
     def ours(self, symbol: str | None) -> str | None:
         """Return a symbol of an order body as the market writes it."""
