@@ -23,7 +23,8 @@ def row(number: int, status: str, kind: str = "LIMIT", *, at: datetime = LONG_AG
     leg = {"legId": 1, "instruction": "SELL", "quantity": 10, "instrument": {"symbol": "KO", "assetType": "EQUITY"}}
     return {
         "orderId": number, "status": status, "quantity": 10, "filledQuantity": 0, "orderType": kind,
-        "session": "NORMAL", "duration": "DAY", "enteredTime": stamp(at), "orderLegCollection": [leg], "price": 100 + number,
+        "session": "NORMAL", "duration": "DAY", "enteredTime": stamp(at), "orderLegCollection": [leg],
+        "price": 100 + number,
     } | more  # fmt: skip
 
 
