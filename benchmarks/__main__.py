@@ -26,6 +26,7 @@ from benchmarks import (
     stages,
     start,
     submit,
+    watched,
     worker,
 )
 from benchmarks.house import ROOT, BenchHouse
@@ -49,6 +50,8 @@ PARTS: dict[str, Callable[[BenchHouse, Scale], Part]] = {
     "start": start.measure,
     "history_sqlite": partial(histories.measure, database="sqlite"),
     "history_postgresql": partial(histories.measure, database="postgresql"),
+    "watched_sqlite": partial(watched.measure, database="sqlite"),
+    "watched_postgresql": partial(watched.measure, database="postgresql"),
     "earnings_sqlite": partial(earnings.measure, database="sqlite"),
     "earnings_postgresql": partial(earnings.measure, database="postgresql"),
 }

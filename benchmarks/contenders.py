@@ -154,6 +154,7 @@ class ContenderRun:
         answer: what the null broker says, of our own runs: accepted or filled.
         marks: note when each of corro's named points is reached.
         more: further lines of our own settings.
+        record: the database, where it is there already: ours, with a history.
     """
 
     def __init__(
@@ -166,16 +167,17 @@ class ContenderRun:
         answer: str = "accepted",
         marks: bool = False,
         more: str = "",
+        record: str = "",
     ) -> None:
         self.house, self.contender, self.door = house, contender, door
         self.folder = house.folder(contender.module)
         self.stamps = self.folder / "stamps"
         self.stamps.touch()
-        self.database = house.database(database, self.folder, ours=contender.ours)
+        self.database = record or house.database(database, self.folder, ours=contender.ours)
         self.log = self.folder / "log"
-        self._file: IO[bytes] = self.log.open("ab")
+        self.log_file: IO[bytes] = self.log.open("ab")
         self._answer, self._marks, self._more = answer, marks, more
-        self._environment = self._make_environment()
+        self._own_environment = self._make_environment()
         self.workers: list[subprocess.Popen[bytes]] = []
         self._driver: subprocess.Popen[str] | None = None
 
@@ -186,7 +188,7 @@ class ContenderRun:
     def __exit__(self, *_: object) -> None:
         for process in (*self.workers, *([self._driver] if self._driver else [])):
             self._end(process)
-        self._file.close()
+        self.log_file.close()
 
     # -- SETTINGS ---
     def _make_environment(self) -> dict[str, str]:
@@ -216,7 +218,7 @@ class ContenderRun:
             broker |= {"requests_per_minute": 0, "data_requests_per_minute": 0}  # nobody counts at the sandbox
         lines = [
             f"database_url = {json.dumps(self.database)}",
-            f'redis_url = "redis+socket://{self.house.socket}?virtual_host={QUEUE_DB}"',
+            f"redis_url = {json.dumps(self.queue)}",
             'log_level = "WARNING"',
             '[routing]\nroute = ["desk"]',
             "[timing]\nopen_orders_every = 3600.0",
@@ -226,8 +228,14 @@ class ContenderRun:
         ]
         return "\n".join(lines) + "\n"
 
-    def _path(self, *folders: Path) -> dict[str, str]:
-        return {**self._environment, "PYTHONPATH": os.pathsep.join(map(str, folders))}
+    @property
+    def queue(self) -> str:
+        """The queue's URL."""
+        return f"redis+socket://{self.house.socket}?virtual_host={QUEUE_DB}"
+
+    def environment(self, *folders: Path) -> dict[str, str]:
+        """Return what a process of this run has in its environment, with these folders on its path."""
+        return {**self._own_environment, "PYTHONPATH": os.pathsep.join(map(str, folders))}
 
     # -- THE PRODUCER ---
     def tell(self, do: str, **command: Any) -> dict[str, Any]:
@@ -235,7 +243,7 @@ class ContenderRun:
         if self._driver is None:
             self._driver = subprocess.Popen(
                 [self.contender.python, "driver.py", self.contender.module], cwd=PEERS, text=True,
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._file, env=self._path(PEERS, NULL),
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log_file, env=self.environment(PEERS, NULL),
                 start_new_session=True,
             )  # fmt: skip
             self._answer_of(self._driver)
@@ -258,12 +266,12 @@ class ContenderRun:
         number = len(self.workers) + 1
         if self.contender.ours:
             command = ["-m", "celery", "-A", "worker", *worker_arguments(f"desk{number}", "desk")]
-            environment, where = self._path(self.house.site), self.folder
+            environment, where = self.environment(self.house.site), self.folder
         else:
-            command, environment, where = self._command(), self._path(PEERS, NULL), PEERS
+            command, environment, where = self._command(), self.environment(PEERS, NULL), PEERS
         process = subprocess.Popen(
             [self.contender.python, *command], cwd=where, env=environment, stdin=subprocess.DEVNULL,
-            stdout=self._file, stderr=self._file, start_new_session=True,
+            stdout=self.log_file, stderr=self.log_file, start_new_session=True,
         )  # fmt: skip
         self.workers.append(process)
         return process
@@ -272,7 +280,7 @@ class ContenderRun:
         """Ask the peer's module, in its own interpreter, how its worker is started."""
         words = f"import json, {self.contender.module} as peer; print(json.dumps(peer.COMMAND))"
         done = subprocess.run(
-            [self.contender.python, "-c", words], cwd=PEERS, env=self._path(PEERS, NULL), capture_output=True,
+            [self.contender.python, "-c", words], cwd=PEERS, env=self.environment(PEERS, NULL), capture_output=True,
             text=True, check=True,
         )  # fmt: skip
         command: list[str] = json.loads(done.stdout)

@@ -92,11 +92,8 @@ def measure(house: BenchHouse, scale: Scale, database: str = "sqlite") -> Part:
     """Ask every size in turn, question by question and round by round."""
     sizes = [10_000, 100_000] if scale.quick else [10_000, 100_000, 1_000_000]
     settings = load_settings(home=house.folder("leader"))
-    opened = {size: Database(house.database(database, house.folder("history"), ours=True)) for size in sizes}
-    asked = {}
-    for size, one in opened.items():
-        past.make(one, size)
-        asked[size] = questions(History(one)) | duties(settings, one)
+    opened = {size: Database(past.made(house, database, size)) for size in sizes}
+    asked = {size: questions(History(one)) | duties(settings, one) for size, one in opened.items()}
     found: dict[str, dict[int, list[float]]] = {}
     for name in asked[sizes[0]]:
         found[name] = {size: [] for size in sizes}

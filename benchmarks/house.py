@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import redis
 from sqlalchemy import create_engine
 
@@ -37,6 +38,8 @@ class BenchHouse:
         (self.home / "corro.toml").touch()
         os.environ["CORRO_CONFIG"] = str(self.home / "corro.toml")
         self._templates: dict[str, Any] = {}
+        #: URLs of databases with a history, by kind and size: see `past.made`.
+        self.histories: dict[tuple[str, int], str] = {}
         self._postgres: BenchPostgres | None = None
 
     def __enter__(self) -> BenchHouse:
@@ -171,6 +174,17 @@ class BenchPostgres:
             query = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint, pg_current_wal_insert_lsn() - '0/0'"
             commits, wal = connection.exec_driver_sql(query).one()
         return int(commits), int(wal)
+
+    def cpu_of(self, application: str) -> dict[int, float]:
+        """Return the seconds of CPU of each of the server's processes that serves an application, by its id."""
+        found = {}
+        with self._engine.connect() as connection:
+            query = "SELECT pid FROM pg_stat_activity WHERE application_name = %s"
+            for pid in connection.exec_driver_sql(query, (application,)).scalars().all():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    times = psutil.Process(pid).cpu_times()
+                    found[pid] = times.user + times.system
+        return found
 
     def version(self) -> str:
         """Return the server's version."""

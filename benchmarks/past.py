@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from benchmarks.house import BenchHouse
 from models.record.database import Database
 from models.record.keeping import keep
 from models.record.tables import PACKAGES_INDEX, STRAY_INDEX, UNSETTLED_INDEX, WISHED_INDEX, metadata
@@ -106,6 +107,17 @@ def keep_balances(database: Database) -> None:
     for _ in range(2):  # a turn marks what a later one keeps
         while keep(database, later, settle=at_once, patience=at_once, most=_BITE):
             pass
+
+
+def made(house: BenchHouse, kind: str, count: int) -> str:
+    """Return the URL of a database with so many orders: made when it is first asked for, and shared."""
+    if (kind, count) not in house.histories:
+        url = house.database(kind, house.folder("history"), ours=True)
+        database = Database(url)
+        make(database, count)
+        database.close()
+        house.histories[kind, count] = url
+    return house.histories[kind, count]
 
 
 def make(database: Database, count: int, step_s: float = STEP_S) -> None:

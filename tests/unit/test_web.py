@@ -21,10 +21,11 @@ pytest.importorskip("jinja2")
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import insert, update
 
+from models.clock import utcnow
 from models.lookups import InstrumentReport
 from models.messages import OrderRequest
 from models.record.instruments import keep_instruments
-from models.record.tables import order_events, orders, position_snapshots
+from models.record.tables import order_events, orders, position_snapshots, workers
 from models.settings import load_settings
 from models.vocabulary import AssetClass
 from tests.kit import eventually
@@ -53,6 +54,42 @@ def test_lists_are_what_the_commands_print(site: Site, corro: Run) -> None:
     told = {row["broker"]: (row["symbol"], row["error"]) for row in site.json("/api/v1/positions")}
     unseen = {broker: f"not known: never read; no worker of {broker} has been seen" for broker in told}
     assert told == {broker: (None, unseen[broker]) for broker in ("ibkr", "alpaca", "tda")}
+
+
+def test_head_is_answered_as_get_is_without_the_body(site: Site) -> None:
+    pages = ("/", "/fleet", "/orders/o-1", "/static/page.js")
+    for path in ("/healthz", "/metrics", *pages, "/api/v1/orders", "/api/v1/orders/o-9"):
+        (got, _), (head, body) = site.ask(path), site.ask(path, "HEAD")
+        assert (head.status, head.headers["content-type"]) == (got.status, got.headers["content-type"]), path
+        assert body == b"", path
+        assert int(head.headers["content-length"]) > 0, path
+    streams = {path: site.ask(path, "HEAD", Accept="text/event-stream") for path in ("/changes", "/api/v1/events")}
+    assert [(answer.status, body) for answer, body in streams.values()] == [(200, b""), (200, b"")]
+    refused, _ = site.ask("/api/v1/actions/halt", "HEAD")
+    assert (refused.status, refused.headers["allow"]) == (405, "POST")
+    eventually(lambda: not site.client.ear._waiting)  # no stream goes on to look
+
+
+def test_an_empty_list_of_positions_says_as_of_when_each_broker_holds_nothing(site: Site) -> None:
+    read = utcnow()
+    with site.client.database.write() as connection:
+        worker = {
+            "worker": "alpaca@host:1",
+            "broker": "alpaca",
+            "host": "host",
+            "boot": "b",
+            "pid": 1,
+            "state": "ready",
+        }
+        times = dict.fromkeys(("started_at", "heartbeat_at", "state_since", "positions_at"), read)
+        connection.execute(insert(workers).values(**worker, **times))
+    answer, body = site.ask("/api/v1/positions")
+    assert [row["broker"] for row in json.loads(body)] == ["ibkr", "tda"], "not known; alpaca holds nothing"
+    at = read.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    assert answer.headers["corro-positions-read"] == f'ibkr=never, alpaca="{at}", tda=never'
+    assert "Read: alpaca 0." in site.page("/pnl")
+    positions = site.json("/api/openapi.json")["paths"]["/api/v1/positions"]["get"]["responses"]["200"]
+    assert list(positions["headers"]) == ["Corro-Positions-Read"]
 
 
 def test_profit_is_what_the_command_prints(site: Site, corro: Run) -> None:

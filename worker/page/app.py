@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
 from functools import partial
 from importlib.metadata import version
 from typing import Annotated
@@ -39,7 +40,7 @@ from worker.page.doorman import Doorman
 from worker.page.doors import told
 from worker.page.lookups import add_lookups
 from worker.page.metrics import Metrics
-from worker.page.openapi import describe
+from worker.page.openapi import READ_HEADER, describe
 from worker.page.overview import Overlook
 from worker.page.pages import ROWS, Limit, Screen, add_pages
 from worker.page.sessions import Sessions, visitor_of
@@ -172,9 +173,13 @@ def _lists(app: FastAPI, settings: Settings, history: History) -> None:
         """List positions as their brokers told them last, each with the time, `taken_at`; asks no broker.
 
         `error` says of which broker they are old, or not known at all: then a row has its name and nothing else. A
-        broker that was read and holds nothing has none. `corro positions` asks them now.
+        broker that was read and holds nothing has none; the header `Corro-Positions-Read` says of each broker when it
+        was read last. `corro positions` asks them now.
         """
-        return told([_placed(row) for row in told_positions(history.database, settings)])
+        found = told_positions(history.database, settings)
+        answer = told([_placed(row) for row in found.rows])
+        answer.headers[READ_HEADER] = ", ".join(f"{name}={_time(at)}" for name, at in found.read_at.items())
+        return answer
 
     @app.get("/api/v1/pnl", tags=["lists"])
     def pnl(
@@ -200,6 +205,11 @@ def _placed(row: Mapping[str, object]) -> dict[str, object]:
     """Return a position with its broker and its account apart, as `corro positions --json` has them."""
     broker, account = split(str(row["broker"]))
     return {"broker": broker, "account": account, **{name: row[name] for name in row if name != "broker"}}
+
+
+def _time(at: datetime | None) -> str:
+    """Write a time as an item of a structured field (RFC 9651), as lists have it."""
+    return "never" if at is None else f'"{encoding.to_json(at)}"'
 
 
 def _upper(symbol: str | None) -> str | None:
@@ -250,12 +260,12 @@ async def _told(
     """Write events as server-sent events, until a key is good no more; a sign of life keeps proxies from hanging up."""
     yield b"retry: 2000\n\n"
     seen = time.monotonic()
-    async for event in tail.follow(since, strategy):
+    async for found in tail.follow(since, strategy):
         if time.monotonic() - seen > _KEY_SEEN_S:
             seen = time.monotonic()
             if not await asyncio.to_thread(may_go_on):
                 return
-        yield b": alive\n\n" if event is None else _sse(event)
+        yield b"".join(map(_sse, found)) or b": alive\n\n"
 
 
 def _sse(event: EventRow) -> bytes:

@@ -8,6 +8,8 @@
 | over plain HTTP from elsewhere, past the proxy               | 400         |
 | with more than 64 KiB                                        | 413         |
 | whose body takes longer than 10 s                            | 408         |
+
+HEAD is answered as GET is, without the body: load balancers ask so.
 """
 
 from __future__ import annotations
@@ -79,6 +81,9 @@ class Doorman:
             refused.headers["Connection"] = "close"  # where it ends may be in doubt: what follows is not read
             await refused(scope, receive, tell)
             return
+        if scope["method"] == "HEAD":
+            await self.app({**scope, "method": "GET"}, _BoundedBody(receive), _without_body(tell))
+            return
         await self.app(scope, _BoundedBody(receive), tell)
 
     def _objection(self, scope: Scope) -> CorroError | None:
@@ -121,6 +126,17 @@ class _BoundedBody:
             raise BodyTooLarge(f"the body must be at most {MOST_BYTES} bytes")
         self._over = not message.get("more_body", False)
         return message
+
+
+def _without_body(tell: Send) -> Send:
+    """Return what takes an answer's status and headers alone; the server takes it as whole then, so a stream ends."""
+
+    async def told(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await tell(message)
+            await tell({"type": "http.response.body", "body": b"", "more_body": False})
+
+    return told
 
 
 def host_of(text: str) -> str:

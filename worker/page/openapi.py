@@ -13,6 +13,9 @@ from worker.page.problems import PROBLEM
 
 Schema = dict[str, object]
 
+#: Header of positions: when each broker was read last.
+READ_HEADER = "Corro-Positions-Read"
+
 _TEXT: Schema = {"type": "string"}
 _ROW: Schema = {"type": "object"}
 _ROWS: Schema = {"type": "array", "items": _ROW}
@@ -26,6 +29,7 @@ _WORDS = {
     429: "Too many wrong tokens from this address.",
     503: "The record cannot be reached and nothing was recorded, or no broker has answered.",
 }  # fmt: skip
+_READ_AT = 'When each broker was read last, a dictionary of RFC 9651: alpaca="2026-01-05T14:30:00.000000Z", ibkr=never.'
 _READ = (400, 401, 422, 429, 503)
 _WRITE = (400, 401, 403, 408, 413, 422, 429, 503)
 
@@ -125,7 +129,9 @@ def _completed(path: str, method: str, operation: dict[str, object]) -> dict[str
     good, problems = _ANSWERS[path, method]
     answers: dict[str, object] = {str(status): _problem(status) for status in problems}
     for status, content in good.items():
-        answers[str(status)] = {"description": "As asked.", "content": _content(content)}
+        answers[str(status)] = _told(content)
+    if path == "/api/v1/positions":
+        answers["200"] = {**_told(good[200]), "headers": {READ_HEADER: {"schema": _TEXT, "description": _READ_AT}}}
     operation["responses"] = answers
     if method == "post" and path in _BODIES:
         operation["requestBody"] = {"required": True, "content": _content(_BODIES[path])}
@@ -137,6 +143,10 @@ def _completed(path: str, method: str, operation: dict[str, object]) -> dict[str
              "schema": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:+/=@#-]{0,63}$"}}
         ]  # fmt: skip
     return operation
+
+
+def _told(content: Mapping[str, Schema]) -> dict[str, object]:
+    return {"description": "As asked.", "content": _content(content)}
 
 
 def _content(kinds: Mapping[str, Schema]) -> dict[str, object]:

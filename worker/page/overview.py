@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 from models.clock import utcnow
 from models.errors import DatabaseUnavailable
@@ -19,40 +17,14 @@ from models.record.reading import count_held, leave_no_trace
 from models.settings import Settings
 from worker.fleet.picture import Picture, look
 from worker.messaging.queue_look import QueueLook, QueueLooker
+from worker.page.shared import FRESH_S, Cached
 
-T = TypeVar("T")
-
-#: Seconds for which one reading serves all pages; and for which what takes longer to find does.
-_FRESH_S, _SLOW_S = 1.0, 60.0
+#: Seconds for which what takes longer to find serves all pages.
+_SLOW_S = 60.0
 #: A change that fits no execution is shown for so long, unless a person has noted it: as `corro unresolved`.
 _UNEXPLAINED_FOR = timedelta(days=4)
 #: An order that waits for longer is worth a line, and so are events that are held back for longer; seconds.
 _WAITS_S, _HELD_S = 15.0, 1.0
-
-
-class Cached(Generic[T]):
-    """One value for everybody who asks within some seconds; who asks while it is read waits for it. Thread-safe.
-
-    Args:
-        read: makes it; what it raises, everybody who waits meets by a reading of his own.
-        seconds: how long it is good for.
-    """
-
-    def __init__(self, read: Callable[[], T], seconds: float) -> None:
-        self._read, self._seconds, self._lock = read, seconds, threading.Lock()
-        self._found: tuple[float, T] | None = None
-
-    def get(self) -> T:
-        """Return it."""
-        with self._lock:
-            if self._found is None or time.monotonic() - self._found[0] > self._seconds:
-                self._found = time.monotonic(), self._read()
-            return self._found[1]
-
-    def forget(self) -> None:
-        """Have it read anew: something was changed."""
-        with self._lock:
-            self._found = None
 
 
 class Alarm(NamedTuple):
@@ -131,8 +103,8 @@ class Overlook:
 
     def __init__(self, settings: Settings, database: Database, queue: QueueLooker) -> None:
         self.settings, self.database, self.queue = settings, database, queue
-        self._now = Cached(self._read, _FRESH_S)
-        self._whole = Cached(self._unresolved_and_unexplained, _SLOW_S)
+        self._now = Cached[Overview](FRESH_S)
+        self._whole = Cached[list[dict[str, object]]](_SLOW_S)
 
     def now(self) -> Overview:
         """Return how everything stands, as of a moment ago.
@@ -140,7 +112,7 @@ class Overlook:
         Raises:
             DatabaseUnavailable: nobody can say.
         """
-        return self._now.get()
+        return self._now.get(self._read)
 
     def unresolved(self) -> list[Mapping[str, object]]:
         """Return what a person has to look at with the evidence, also executions that were changed unexplained.
@@ -149,7 +121,11 @@ class Overlook:
         """
         now = self.now().unknown
         known = {(row["client_order_id"], row["attempt_no"]) for row in now}
-        more = [row for row in self._whole.get() if (row["client_order_id"], row["attempt_no"]) not in known]
+        more = [
+            row
+            for row in self._whole.get(self._unresolved_and_unexplained)
+            if (row["client_order_id"], row["attempt_no"]) not in known
+        ]
         return [*now, *(row for row in more if row["unexplained"])]
 
     def forget(self) -> None:

@@ -28,6 +28,7 @@ from worker.page.course import bars, course, stake
 from worker.page.doors import own_path
 from worker.page.overview import Overlook, Overview
 from worker.page.sessions import visitor_of
+from worker.page.shared import Shared
 from worker.page.tail import Tail
 from worker.page.templating import address, environment
 
@@ -43,6 +44,8 @@ _AMOUNTS = (
 )  # fmt: skip
 #: Seconds between two words of the stream that something has changed, and between two looks of a page without any.
 _CHANGES_S, _EVERY_S = 1.0, 5
+#: Header by which a page that is open asks for itself again.
+_AGAIN = "corro-again"
 #: Rows where nobody says how many, and at most.
 ROWS, MOST_ROWS = 50, 1000
 
@@ -76,6 +79,10 @@ def login_of(request: Request) -> Login | None:
     return Login(visitor.owner, session.csrf, operates, operates or visitor.key["may_approve"], session.take_notice)
 
 
+#: What a page has to show beside how everything stands.
+Told = Mapping[str, object]
+
+
 class Screen:
     """Renders pages around how everything stands.
 
@@ -85,19 +92,46 @@ class Screen:
 
     def __init__(self, overlook: Overlook) -> None:
         self.overlook, self.settings = overlook, overlook.settings
-        self._templates, self._version = environment(), version("corro")
+        self._templates, self._version, self._shared = environment(), version("corro"), Shared()
+
+    def live(self, request: Request, template: str, title: str, read: Callable[[], Told]) -> HTMLResponse:
+        """Render a page of what is read for its address: once for all who have it open, anew for who comes to it."""
+        notice = self._notice(request)
+        key, is_open = f"{request.url.path}?{request.url.query}", _AGAIN in request.headers
+        at, told = self._shared.get(key, lambda: (utcnow(), read()), anew=not is_open)
+        return self.show(request, template, title, told, at=at, notice=notice)
+
+    def _notice(self, request: Request) -> str:
+        """Take what the last action has told; what is shown beside it is read anew."""
+        login = login_of(request)
+        notice = login.take_notice() if login else ""
+        if notice:
+            self.overlook.forget()
+            self._shared.forget()
+        return notice
 
     def show(
-        self, request: Request, template: str, title: str, told: Mapping[str, object], status: int = 200
-    ) -> HTMLResponse:
-        """Render a page; one that tells of an error does so also where nobody can say how everything stands."""
+        self, request: Request, template: str, title: str, told: Told, status: int = 200, *,
+        at: datetime | None = None, notice: str | None = None,
+    ) -> HTMLResponse:  # fmt: skip
+        """Render a page; one that tells of an error does so also where nobody can say how everything stands.
+
+        Args:
+            request: who asks for what.
+            template: its name.
+            title: of the page.
+            told: what the template needs.
+            status: of HTTP.
+            at: when that was read; None for now.
+            notice: what the last action has told; None where it has to be asked for.
+        """
         login = login_of(request)
-        if notice := login.take_notice() if login else "":
-            self.overlook.forget()  # it shows what was just done
+        notice = self._notice(request) if notice is None else notice
         overview = self._overview(status) if getattr(request.state, "may_read", False) else None
+        moments = [*([overview.at] if overview else []), *([at] if at else [])]
         text = self._templates.get_template(template).render(
             title=title, stake=stake(self.settings), pages=PAGES, here=request.url.path, overview=overview,
-            now=overview.at if overview else utcnow(), every=_EVERY_S, version=self._version,
+            now=min(moments, default=utcnow()), every=_EVERY_S, version=self._version,
             address=address(request.url.path, dict(request.query_params)), login=login, notice=notice,
             login_link="" if login else address("/login", {"next": request.url.path}),
             configured=list(self.settings.all_brokers), **told,
@@ -165,14 +199,17 @@ def _orders(router: APIRouter, screen: Screen, history: History) -> None:
         asked = {"status": status, "broker": broker, "symbol": symbol, "strategy": strategy, "q": q}
         place = {"since": since, "until": until, "before": before}
         choice = _choice(filters, asked, place, limit)
-        page = blotter(history.database, choice, brokers)
         given = {**asked, **place, "limit": "" if limit == ROWS else limit}
-        told = {
-            "asked": asked, "page": page, "limit": limit, "csv": address("/orders.csv", given),
-            "older": page.older and address("/", {**given, "before": _written(page.older)}),
-            "statuses": _STATUSES if status in _STATUSES else (status, *_STATUSES), "brokers": ["", *brokers],
-        }  # fmt: skip
-        return screen.show(request, "blotter.html", "Orders", told)
+
+        def read() -> Told:
+            page = blotter(history.database, choice, brokers)
+            return {
+                "asked": asked, "page": page, "limit": limit, "csv": address("/orders.csv", given),
+                "older": page.older and address("/", {**given, "before": _written(page.older)}),
+                "statuses": _STATUSES if status in _STATUSES else (status, *_STATUSES), "brokers": ["", *brokers],
+            }  # fmt: skip
+
+        return screen.live(request, "blotter.html", "Orders", read)
 
     @router.get("/orders.csv")
     def csv(
@@ -253,28 +290,35 @@ def _others(router: APIRouter, screen: Screen, history: History) -> None:
     @router.get("/attention")
     def attention(request: Request) -> Response:
         """Show what needs a person."""
-        told = {"unresolved": overlook.unresolved(), **sights.attention(history, settings, overlook.now())}
-        return screen.show(request, "attention.html", "What needs a person", told)
+
+        def read() -> Told:
+            return {"unresolved": overlook.unresolved(), **sights.attention(history, settings, overlook.now())}
+
+        return screen.live(request, "attention.html", "What needs a person", read)
 
     @router.get("/fleet")
     def fleet(request: Request) -> Response:
         """Show workers, brokers, and what is stopped."""
-        return screen.show(request, "fleet.html", "Fleet", sights.fleet(database, settings, overlook.now()))
+        return screen.live(request, "fleet.html", "Fleet", lambda: sights.fleet(database, settings, overlook.now()))
 
     @router.get("/risk")
     def risk(request: Request) -> Response:
         """Show limits and their use."""
-        return screen.show(request, "risk.html", "Risk", sights.risk(history, settings, overlook.now()))
+        return screen.live(request, "risk.html", "Risk", lambda: sights.risk(history, settings, overlook.now()))
 
     @router.get("/pnl")
     def pnl(request: Request, by: Text = _GROUPS[0], since: Text = "7d") -> Response:
         """Show what was earned."""
         names = [name.strip() for name in by.split(",") if name.strip()]
-        profit = history.pnl(names, since=moment("since", since))
-        told = {
-            "by": by, "since": since, "profit": profit[:MOST_ROWS], "spans": _SPANS, "method": history.lots(None),
-            "columns": [*((name, name.capitalize(), "") for name in names), *_AMOUNTS],
-            "groups": _GROUPS if by in _GROUPS else (by, *_GROUPS),
-            "missing": sum(row["fees_missing"] for row in profit),
-        }  # fmt: skip
-        return screen.show(request, "pnl.html", "Profit and loss", told | sights.holdings(history, settings))
+        begin = moment("since", since)
+
+        def read() -> Told:
+            profit = history.pnl(names, since=begin)
+            return {
+                "by": by, "since": since, "profit": profit[:MOST_ROWS], "spans": _SPANS, "method": history.lots(None),
+                "columns": [*((name, name.capitalize(), "") for name in names), *_AMOUNTS],
+                "groups": _GROUPS if by in _GROUPS else (by, *_GROUPS),
+                "missing": sum(row["fees_missing"] for row in profit), **sights.holdings(history, settings),
+            }  # fmt: skip
+
+        return screen.live(request, "pnl.html", "Profit and loss", read)

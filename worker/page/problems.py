@@ -120,7 +120,8 @@ def wants_page(request: Request) -> bool:
 def _methods(app: FastAPI, request: Request) -> list[str]:
     """Return what may be done to a path: each of its methods is a route of its own."""
     routes = [route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE]
-    return sorted({method for route in routes for method in getattr(route, "methods", None) or ()})
+    found = {method for route in routes for method in getattr(route, "methods", None) or ()}
+    return sorted(found | ({"HEAD"} if "GET" in found else set()))
 
 
 def register(

@@ -145,9 +145,10 @@ def share(limit: Row) -> float | None:
 def holdings(history: History, settings: Settings) -> Told:
     """Return positions: as our executions explain them, and as the brokers told them, with those that are not known."""
     told = told_positions(history.database, settings)
-    unknown = {broker_of(str(row["broker"])): row["error"] for row in told if row["error"]}
+    unknown = {broker_of(str(row["broker"])): row["error"] for row in told.rows if row["error"]}
     return {
         "positions": history.positions(),
-        "told": [row for row in told if row["symbol"] is not None],
+        "told": [row for row in told.rows if row["symbol"] is not None],
+        "read": [(broker, at) for broker, at in told.read_at.items() if at is not None and broker not in unknown],
         "unknown": [f"{broker}: {words}" for broker, words in unknown.items()],
     }

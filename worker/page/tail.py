@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from models.errors import DatabaseUnavailable
 from models.record.database import Database
-from models.record.stream import EventRow, EventStream
+from models.record.stream import LOOK, EventRow, EventStream
 from producers.ear import EVERYTHING, Ear
 
 #: Events in memory.
@@ -42,8 +42,13 @@ class Tail:
         self._task: asyncio.Task[None] | None = None
         self._grown = asyncio.Event()
 
-    async def follow(self, since: int | None, strategy: str | None = None) -> AsyncIterator[EventRow | None]:
-        """Yield events after an id, and None now and then as a sign of life; None begins with what is yet to come."""
+    async def follow(self, since: int | None, strategy: str | None = None) -> AsyncIterator[list[EventRow]]:
+        """Yield events after an id, as many as are there, and none now and then as a sign of life.
+
+        Args:
+            since: the id; None begins with what is yet to come.
+            strategy: only events of its orders.
+        """
         own = EventStream(self.database, since or 0, strategy)
         if since is None:
             await asyncio.to_thread(own.latest, 0)
@@ -57,13 +62,13 @@ class Tail:
                     found = await asyncio.to_thread(own.look)
                 else:
                     own.since = max(own.since, self._end)
-                for row in found:
-                    yield row
-                if not found and own.since >= self._end:
+                if found:
+                    yield found
+                elif own.since >= self._end:
                     try:
                         await asyncio.wait_for(grown.wait(), _SIGN_S)
                     except TimeoutError:
-                        yield None
+                        yield []
         finally:
             self._readers -= 1
 
@@ -110,13 +115,17 @@ class Tail:
             stream: EventStream | None = None
             while self._readers:
                 heard.clear()
+                found: list[EventRow] = []
                 with suppress(DatabaseUnavailable):
                     if stream is None:
                         stream = await asyncio.to_thread(self._newest)
                         self._rows.clear()
                         self._begin = self._end = stream.since
                         self._wake()
-                    self._keep(await asyncio.to_thread(stream.look), stream.since)
+                    found = await asyncio.to_thread(stream.look)
+                    self._keep(found, stream.since)
+                if len(found) == LOOK:
+                    continue  # there is more: whoever waits here falls behind
                 await asyncio.sleep(_OFTEN_S)
                 await asyncio.to_thread(heard.wait, _EVERY_S)
         self._task = self._begin = None

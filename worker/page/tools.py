@@ -98,8 +98,11 @@ class Assistant:
         return cast("Answers", told(stream.look()[: _bounded(limit)]))
 
     def positions(self) -> Answers:
-        """List positions as their brokers told them last; `error` says of which broker they are not known."""
-        return cast("Answers", told(told_positions(self.client.database, self.client.settings)))
+        """List positions as their brokers told them last; `error` says of which broker they are not known.
+
+        A broker without any row held nothing at `positions_at` of its worker, which `fleet` lists.
+        """
+        return cast("Answers", told(told_positions(self.client.database, self.client.settings).rows))
 
     def fleet(self) -> Answers:
         """List brokers and workers: who is connected, who leads, what waits."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from models.clock import utcnow
 from models.destinations import broker_of
@@ -17,7 +18,14 @@ _MISSING, _ONE_TAKES_S = 2, 15.0
 _COLUMNS = tuple(PositionRow.__annotations__)
 
 
-def told_positions(database: Database, settings: Settings) -> list[dict[str, object]]:
+class ToldPositions(NamedTuple):
+    """What brokers told last, and when each was read last, by its name; None where it never was."""
+
+    rows: list[dict[str, object]]
+    read_at: dict[str, datetime | None]
+
+
+def told_positions(database: Database, settings: Settings) -> ToldPositions:
     """Return positions as brokers told them last; `error` says of which they are old, or not known at all.
 
     Raises:
@@ -26,7 +34,8 @@ def told_positions(database: Database, settings: Settings) -> list[dict[str, obj
     with database.read() as connection:
         held, workers = position_rows(connection), worker_rows(connection)
     good_for = timedelta(seconds=_MISSING * settings.timing.positions_every + _ONE_TAKES_S)
-    return with_the_unknown(held, workers, settings.destinations, utcnow(), good_for)
+    read_at = {name: last_read(name, held, workers) for name in dict.fromkeys(map(broker_of, settings.destinations))}
+    return ToldPositions(with_the_unknown(held, workers, settings.destinations, utcnow(), good_for), read_at)
 
 
 def with_the_unknown(
@@ -63,16 +72,22 @@ def _left_behind(row: PositionRow) -> str:
     return f"not known since {row['taken_at']:%Y-%m-%d %H:%M:%S} UTC; {row['broker']} is not configured"
 
 
+def last_read(broker: str, held: Sequence[PositionRow], workers: Sequence[WorkerRow]) -> datetime | None:
+    """Return when the positions of a broker were read last; None where they never were: pure."""
+    read = [row["positions_at"] for row in workers if row["broker"] == broker and row["positions_at"] is not None]
+    read += [row["taken_at"] for row in held if broker_of(row["broker"]) == broker]
+    return max(read, default=None)
+
+
 def _why(
     broker: str, held: Sequence[PositionRow], workers: Sequence[WorkerRow], now: datetime, good_for: timedelta
 ) -> str | None:
     """Say why the positions of a broker are not known; None where they are."""
-    mine = [row for row in workers if row["broker"] == broker]
-    read = [row["positions_at"] for row in mine if row["positions_at"] is not None]
-    read += [row["taken_at"] for row in held if broker_of(row["broker"]) == broker]
-    if read and now - max(read) <= good_for:
+    read = last_read(broker, held, workers)
+    if read is not None and now - read <= good_for:
         return None
-    last = f"not known since {max(read):%Y-%m-%d %H:%M:%S} UTC" if read else "not known: never read"
+    last = "not known: never read" if read is None else f"not known since {read:%Y-%m-%d %H:%M:%S} UTC"
+    mine = [row for row in workers if row["broker"] == broker]
     if not mine:
         return f"{last}; no worker of {broker} has been seen"
     newest = max(mine, key=lambda row: row["heartbeat_at"])

@@ -53,7 +53,8 @@
     asking = true;
     askedAt = Date.now();
     try {
-      const answer = await fetch(location.href, { headers: { Accept: "text/html" }, signal: AbortSignal.timeout(15000) });
+      const headers = { Accept: "text/html", "Corro-Again": "1" };   // what others with this page open have read will do
+      const answer = await fetch(location.href, { headers, signal: AbortSignal.timeout(15000) });
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
       const here = new Set([...document.querySelectorAll("[data-live]")].map((one) => one.id));
       const there = [...fresh.querySelectorAll("[data-live]")].map((one) => one.id);
