@@ -37,7 +37,7 @@ v_groups = _view(
     "v_groups", group_id=String, kind=String, status=String, reason=String, strategy=String, broker=String,
     client_order_id=String, leg=String, symbol=String, side=String, quantity=Money, order_type=String,
     limit_price=Money, stop_price=Money, leg_status=String, filled_quantity=Money, avg_fill_price=Money,
-    broker_order_id=String, created_at=UtcTime, closed_at=UtcTime, updated_at=UtcTime,
+    broker_order_id=String, created_at=UtcTime, closed_at=UtcTime, updated_at=UtcTime, account=String,
 )  # fmt: skip
 v_fills = _view(
     "v_fills", broker=String, execution_id=String, client_order_id=String, attempt_no=Integer, strategy=String,
@@ -89,7 +89,7 @@ v_tca = _view(
     quantity=Money, price=Money, decision_price=Money, arrival_mid=Money, arrival_at=UtcTime, slippage_decision=Money,
     slippage_decision_bps=Money, slippage_arrival=Money, slippage_arrival_bps=Money, attempt_no=Integer,
     order_type=String, currency=String, filled_at=UtcTime, interval_vwap=Money, slippage_vwap=Money,
-    slippage_vwap_bps=Money,
+    slippage_vwap_bps=Money, account=String,
 )  # fmt: skip
 v_cash = _view(
     "v_cash", broker=String, event_id=String, account=String, kind=String, amount=Money, currency=String, symbol=String,

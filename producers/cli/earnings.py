@@ -98,6 +98,7 @@ def tca(
     symbol: Annotated[str | None, typer.Option()] = None,
     strategy: Annotated[str | None, typer.Option()] = None,
     broker: Annotated[str | None, typer.Option()] = None,
+    account: Account = None,
     since: Since = None,
     until: Until = None,
     limit: Limit = None,
@@ -110,7 +111,7 @@ def tca(
 
     listing(
         v_tca, _TCA_COLUMNS, Form(json, out, wide), symbol=symbol and symbol.upper(), strategy=strategy,
-        **placed(broker, None), since=moment("--since", since), until=moment("--until", until), limit=limit,
+        **placed(broker, account), since=moment("--since", since), until=moment("--until", until), limit=limit,
     )  # fmt: skip
 
 

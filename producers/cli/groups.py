@@ -9,6 +9,7 @@ from models.groups import GroupStatus
 from models.vocabulary import Status
 from producers.cli import show
 from producers.cli.app import (
+    Account,
     Form,
     Json,
     Limit,
@@ -118,6 +119,7 @@ def groups(
     symbol: Annotated[str | None, typer.Option()] = None,
     strategy: Annotated[str | None, typer.Option()] = None,
     broker: Annotated[str | None, typer.Option()] = None,
+    account: Account = None,
     since: Since = None,
     until: Until = None,
     limit: Limit = None,
@@ -131,7 +133,7 @@ def groups(
 
     listing(
         v_groups, _GROUP_COLUMNS, Form(json, out, wide), status=words("--status", status, GroupStatus),
-        symbol=symbol and symbol.upper(), strategy=strategy, **placed(broker, None),
+        symbol=symbol and symbol.upper(), strategy=strategy, **placed(broker, account),
         since=moment("--since", since), until=moment("--until", until), limit=limit,
     )  # fmt: skip
 

@@ -16,8 +16,9 @@ from models.groups import GroupKind, Membership
 from models.history import History, v_attempts, v_fills
 from models.messages import OrderRequest
 from models.record.database import Database
+from models.record.group_tables import order_groups
 from models.record.intake import Intake
-from models.record.tables import order_events, position_locks
+from models.record.tables import fills, order_events, position_events, position_locks
 from models.routes import route_of
 from models.settings import BrokerSettings, Settings
 from models.vocabulary import Side, TimeInForce
@@ -25,7 +26,7 @@ from producers.cli.app import placed, whole_place
 from producers.cli.data import ACCOUNT_COLUMNS
 from producers.cli.layout import layout, with_account
 from producers.client import OrderClient
-from tests.unit.words import Run
+from tests.unit.words import NOW, Put, Run
 from worker.brokers.fake import FakeBroker
 from worker.brokers.ibkr.accounts import TradedAccounts, traded_accounts
 from worker.brokers.several import SeveralAccounts
@@ -166,14 +167,46 @@ def test_an_account_that_there_is_not_is_told_with_those_there_are(
 
 
 def test_a_list_that_knows_no_accounts_refuses_one_instead_of_listing_nothing(configured: None, corro: Run) -> None:
-    lists = (["tca"], ["groups"], ["export", "tca", "--out", "-"])
-    told = [corro(*words, "--broker", "ibkr:ira") for words in lists]
-    assert [(code, out) for code, out, _ in told] == [(2, "")] * 3
-    assert [said.strip() for _, _, said in told] == [
-        f"corro: {what} cannot be listed by account" for what in ("tca", "groups", "tca")
-    ]
+    code, out, said = corro("export", "events", "--out", "-", "--account", "ira")
+    assert (code, out, said.strip()) == (2, "", "corro: events cannot be listed by account")
     code, out, _ = corro("export", "orders", "--out", "-", "--broker", "ibkr:ira")
     assert (code, out.count("\n")) == (0, 1)
+
+
+def test_linked_orders_costs_and_locks_are_listed_by_account(
+    configured: None, corro: Run, put: Put, database: Database
+) -> None:
+    for account in NUMBERS:
+        legs = {"group_id": f"g-{account}", "group_kind": "oco", "leg": "first", "account": account}
+        put(f"o-{account}", attempt={"account": account}, **legs)
+        with database.write() as connection:
+            times = {"created_at": NOW, "updated_at": NOW}
+            connection.execute(insert(order_groups).values(group_id=f"g-{account}", kind="oco", status="live", **times))
+            connection.execute(
+                insert(fills).values(
+                    broker="ibkr", execution_id=f"e-{account}", client_order_id=f"o-{account}", attempt_no=1,
+                    account=account, symbol="AAPL", quantity=1, price=2, filled_at=NOW, recorded_at=NOW, late=False,
+                )
+            )  # fmt: skip
+            lock = {"broker": f"ibkr:{account}", "symbol": "KO", "expected": 0, "found": 5}
+            connection.execute(insert(position_locks).values(**lock, since=NOW, read_at=NOW))
+            event = {name: lock[name] for name in ("broker", "symbol")} | {"kind": "locked", "at": NOW}
+            connection.execute(insert(position_events).values(event))
+    for command, whole in (("groups", "o-{}"), ("tca", "o-{}"), ("locks", "ibkr:{}"), ("locks --log", "ibkr:{}")):
+        column = "broker" if command.startswith("locks") else "client_order_id"
+        asked = {options: json.loads(corro(*command.split(), *options, "--json")[1]) for options in _PLACES}
+        told = {options: sorted(row[column] for row in rows) for options, rows in asked.items()}
+        assert told == {options: [whole.format(name) for name in names] for options, names in _PLACES.items()}, command
+        assert corro(*command.split(), "--account", "joint")[0] == 2
+        assert corro(*command.split(), "--broker", "nobodys")[0] == 2
+
+
+#: What is asked for, and the accounts whose rows are listed.
+_PLACES: dict[tuple[str, ...], tuple[str, ...]] = {
+    (): ("ira", "main"), ("--account", "ira"): ("ira",), ("--broker", "ibkr"): ("ira", "main"),
+    ("--broker", "ibkr", "--account", "main"): ("main",), ("--account", "ibkr:main"): ("main",),
+    ("--broker", "alpaca"): (),
+}  # fmt: skip
 
 
 def test_what_is_changed_in_an_account_says_at_which_broker(configured: None) -> None:

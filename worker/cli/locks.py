@@ -1,16 +1,35 @@
 """`corro locks` and `corro unlock`: positions that nothing explains, and the word of somebody who looked."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
 
-from producers.cli.app import Form, Json, Out, Since, Until, Wide, client, moment, opened, operator, tell
+from models.destinations import split
+from producers.cli.app import (
+    Account,
+    Form,
+    Json,
+    Out,
+    Since,
+    Until,
+    Wide,
+    client,
+    moment,
+    must_be_known,
+    opened,
+    operator,
+    placed,
+    tell,
+)
 
 _COLUMNS = ("broker", "symbol", "expected", "found", "difference", "since", "read_at", "note")
 _EVENTS = ("at", "broker", "symbol", "kind", "expected", "found", "by", "reason")
 
 
 def locks(
+    broker: Annotated[str | None, typer.Option()] = None,
+    account: Account = None,
     log: Annotated[bool, typer.Option("--log", help="the journal instead: locked, explained, unlocked")] = False,
     since: Since = None,
     until: Until = None,
@@ -26,9 +45,18 @@ def locks(
     form, begin, end = Form(json, out, wide), moment("--since", since), moment("--until", until)
     if not log and (begin or end):
         raise typer.BadParameter("--since and --until choose from the journal: say --log, too")
+    where = placed(broker, account)
     with opened() as (_, database):
-        found = History(database).rows(position_events, since=begin, until=end) if log else in_force(database)
-    tell(found, _EVENTS if log else _COLUMNS, form, title="locks")
+        history = History(database)
+        must_be_known(history, where["broker"])
+        found = history.rows(position_events, since=begin, until=end) if log else in_force(database)
+    tell([row for row in found if _is_there(row, where)], _EVENTS if log else _COLUMNS, form, title="locks")
+
+
+def _is_there(row: Mapping[str, object], where: Mapping[str, str | None]) -> bool:
+    """Tell whether a row, which names a broker and its account as one, is where rows are wanted from."""
+    at = dict(zip(("broker", "account"), split(str(row["broker"])), strict=True))
+    return all(wanted in (None, at[name]) for name, wanted in where.items())
 
 
 def unlock(

@@ -11,10 +11,10 @@ import typer
 
 from models.clock import utcnow
 from models.errors import DatabaseUnavailable, InvalidRequest
-from models.vocabulary import OPEN
+from models.vocabulary import OPEN, Status
 from producers.cli import show
-from producers.cli.app import client, placed, whole
-from producers.cli.lists import ORDER_COLUMNS
+from producers.cli.app import Account, client, must_be_known, placed, whole
+from producers.cli.lists import ORDER_COLUMNS, words
 
 if TYPE_CHECKING:
     from models.history import History
@@ -32,6 +32,7 @@ def watch(
     symbol: Annotated[str | None, typer.Option()] = None,
     strategy: Annotated[str | None, typer.Option()] = None,
     broker: Annotated[str | None, typer.Option()] = None,
+    account: Account = None,
     times: Annotated[
         int | None, typer.Option(parser=whole(1), metavar="N", help="draw so often and end; default: for ever")
     ] = None,
@@ -42,16 +43,21 @@ def watch(
 
     if not show.out.is_terminal:
         raise InvalidRequest("watch: needs a terminal; elsewhere there is `corro events --follow`")
-    chosen = {"status": status, "symbol": symbol and symbol.upper(), "strategy": strategy, **placed(broker, None)}
-    with client() as c, c.ear.listening(EVERYTHING) as heard, _screen():
+    chosen: dict[str, Any] = {
+        "status": words("--status", status, Status), "symbol": symbol and symbol.upper(), "strategy": strategy,
+        **placed(broker, account),
+    }  # fmt: skip
+    with client() as c:
         history, drawn = History(c.database), 0
-        while times is None or drawn < times:
-            heard.clear()
-            _draw(c.settings, history, {name: text.split(",") for name, text in chosen.items() if text})
-            drawn += 1
-            if drawn != times:
-                time.sleep(_LEAST_S)
-                heard.wait(_MOST_S - _LEAST_S)
+        must_be_known(history, chosen["broker"])
+        with c.ear.listening(EVERYTHING) as heard, _screen():
+            while times is None or drawn < times:
+                heard.clear()
+                _draw(c.settings, history, {name: value for name, value in chosen.items() if value})
+                drawn += 1
+                if drawn != times:
+                    time.sleep(_LEAST_S)
+                    heard.wait(_MOST_S - _LEAST_S)
 
 
 @contextmanager
