@@ -1,6 +1,6 @@
 """which of several accounts behind a broker's login linked orders were in, and what executions cost in each
 
-Revision: 0041, after 0036
+Revision: 0041, after 0038
 
 Rules: runs on SQLite and PostgreSQL alike, up and down; a worker of the previous version must be able to run on the
 new schema (add columns as nullable first, drop them one release later); views are dropped and made again.
@@ -18,7 +18,7 @@ from types import ModuleType
 from alembic import op
 
 revision = "0041"
-down_revision = "0036"
+down_revision = "0038"
 branch_labels = None
 depends_on = None
 
