@@ -13,9 +13,11 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
-from tests import reaper
+from tests import quicker, reaper
 from tests.kit import PostgresServer, World
 
+quicker.files_in_memory()
+quicker.compiled_once()
 reaper.watch()
 
 DATABASES = ("sqlite", "postgresql")
