@@ -32,6 +32,16 @@ def private_file(path: Path) -> Path:
     return path
 
 
+def new_private_file(path: Path) -> Path:
+    """Make an empty file for its owner only, where nothing is yet.
+
+    Raises:
+        FileExistsError: something is, be it a link that leads nowhere.
+    """
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    return path
+
+
 def must_be_ours(folder: Path) -> None:
     """See that nobody else can put another file into a folder, where it is there at all.
 

@@ -69,6 +69,11 @@ def test_a_new_private_key_is_its_owners_alone(corro: Run, bare: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     status, _, said = corro(*add[:2], "dip-2", *add[3:])
     assert (status, "is there already" in said) == (2, True), "a key that is in use is not written over"
+    link, elsewhere = bare / "link.pem", bare / "elsewhere.pem"
+    link.symlink_to(elsewhere)
+    status, _, said = corro("keys", "add", "dip-3", "--make-file", str(link))
+    assert (status, "is there already" in said) == (2, True), "nor is a link followed that leads nowhere yet"
+    assert not elsewhere.exists()
 
 
 def test_a_token_is_shown_once_and_kept_as_its_digest(corro: Run, database: Database) -> None:

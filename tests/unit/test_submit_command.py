@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,13 +17,14 @@ from models.history import History, v_orders
 from models.record import tables
 from models.record.database import Database
 from tests.kit import eventually
-from tests.unit.words import Put
+from tests.unit.words import Put, Run
 
+ORDER = ("submit", "AAPL", "buy", "1")
 ROOT = Path(__file__).parents[2]
 
 
 def submit(home: Path, *options: str, stdout: int = subprocess.PIPE, **more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "worker.cli", "submit", "AAPL", "buy", "1", *options]
+    command = [sys.executable, "-m", "worker.cli", *ORDER, *options]
     environment = {**os.environ, "CORRO_HOME": str(home), **more}
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=stdout, stderr=subprocess.PIPE, text=True)
 
@@ -80,12 +80,11 @@ def test_the_installed_command_is_the_one_that_ends_so() -> None:
 
 @pytest.mark.parametrize("json_wanted", [True, False])
 def test_a_wait_that_runs_out_is_status_3_with_the_order_and_how_to_withdraw_it(
-    database: Database, bare: Path, json_wanted: bool
+    database: Database, corro: Run, json_wanted: bool
 ) -> None:
-    process = submit(bare, "--wait", "--timeout", "0.1", *(["--json"] if json_wanted else []))
-    out, err = process.communicate(timeout=30)
+    status, out, err = corro(*ORDER, "--wait", "--timeout", "0.1", *(["--json"] if json_wanted else []))
     id_ = recorded(database)
-    assert process.returncode == 3
+    assert status == 3
     assert "not known yet" in err
     assert f"corro cancel {id_}" in err
     assert (json.loads(out)["client_order_id"] if json_wanted else out.split("\n")[1].split("\t")[0]) == id_
@@ -130,19 +129,17 @@ def test_what_is_asked_for_is_done_where_nobody_can_read_the_answer(
         assert len(connection.execute(select(table)).all()) == 1
 
 
-def test_an_order_that_was_refused_before_it_was_recorded_is_said_to_be_nowhere(database: Database, bare: Path) -> None:
-    process = submit(bare, "--id", "lost-1", "--route", "moon")
-    out, err = process.communicate(timeout=30)
-    assert (process.returncode, out) == (2, "")
+def test_an_order_that_was_refused_before_it_was_recorded_is_said_to_be_nowhere(database: Database, corro: Run) -> None:
+    status, out, err = corro(*ORDER, "--id", "lost-1", "--route", "moon")
+    assert (status, out) == (2, "")
     assert err.splitlines()[:2] == ["order lost-1", "order lost-1 was not recorded: nothing was sent"]
     assert History(database).rows(v_orders) == []
 
 
-def test_an_id_that_names_another_order_says_how_that_one_stands(database: Database, bare: Path) -> None:
-    submit(bare, "--id", "twice-1").communicate(timeout=30)
-    process = submit(bare, "--id", "twice-1", "--limit", "40")
-    _, err = process.communicate(timeout=30)
-    assert process.returncode == 2
+def test_an_id_that_names_another_order_says_how_that_one_stands(corro: Run) -> None:
+    corro(*ORDER, "--id", "twice-1")
+    status, _, err = corro(*ORDER, "--id", "twice-1", "--limit", "40")
+    assert status == 2
     assert "order twice-1 is queued for ibkr" in err
     assert "already names another order" in err
 
@@ -186,9 +183,9 @@ def test_a_terminal_that_lacks_a_character_gets_it_written_out(database: Databas
 
 
 def test_the_id_is_said_before_anything_can_fail_and_then_that_nobody_is_there_to_send_it(
-    database: Database, bare: Path
+    database: Database, bare: Path, corro: Run
 ) -> None:
-    out, err = submit(bare, "--id", "void-1").communicate(timeout=30)
+    _, out, err = corro(*ORDER, "--id", "void-1")
     lines = err.splitlines()
     assert lines[0] == "order void-1"
     assert lines[-1] == f"no worker of ibkr has been seen in this database (home {bare})"
@@ -196,19 +193,18 @@ def test_the_id_is_said_before_anything_can_fail_and_then_that_nobody_is_there_t
     assert recorded(database) == "void-1"
 
 
-def test_a_refused_order_is_not_said_to_exist(bare: Path, put: Callable[..., None]) -> None:
+def test_a_refused_order_is_not_said_to_exist(put: Put, corro: Run) -> None:
     put("taken-1", symbol="KO")
-    process = submit(bare, "--id", "taken-1")
-    _, err = process.communicate(timeout=30)
-    assert process.returncode == 2
+    status, _, err = corro(*ORDER, "--id", "taken-1")
+    assert status == 2
     assert "is queued" not in err
 
 
 @pytest.mark.parametrize(("status", "word"), [("filled", "filled"), ("rejected", "rejected"), ("accepted", None)])
 def test_a_cancel_of_an_order_that_has_ended_says_that_there_is_nothing_to_cancel(
-    put: Put, bare: Path, status: str, word: str | None
+    put: Put, corro: Run, status: str, word: str | None
 ) -> None:
     put(status=status, broker="ibkr")
-    said = typed(bare, "cancel o-1", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert said.returncode == 0
-    assert (f"there is nothing to cancel: the order is {word}" in said.stderr) == bool(word)
+    ended, _, err = corro("cancel", "o-1")
+    assert ended == 0
+    assert (f"there is nothing to cancel: the order is {word}" in err) == bool(word)

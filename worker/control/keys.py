@@ -10,7 +10,7 @@ from typing import cast
 from sqlalchemy import Connection
 
 from models.errors import InvalidRequest, NotFound
-from models.private import private_file
+from models.private import new_private_file
 from models.record import keys
 from models.record.database import Database
 from models.record.key_rows import KeyRow
@@ -158,11 +158,11 @@ def _bounds(given: Mapping[str, object]) -> dict[str, object]:
 
 def _made(path: Path) -> str:
     """Write a new private key to a file that is not there yet; returns the public key."""
-    if path.exists():
-        raise InvalidRequest(f"{path} is there already: a key that somebody uses is not written over")
     pem, public = new_private_key()
     try:
-        private_file(path).write_bytes(pem)
+        new_private_file(path).write_bytes(pem)
+    except FileExistsError:
+        raise InvalidRequest(f"{path} is there already: a key that somebody uses is not written over") from None
     except OSError as error:
         raise InvalidRequest(f"{path}: {error.strerror}") from None
     return public
