@@ -103,7 +103,7 @@ class Rates:
         if not found:
             return None
         at, source, value = max(found)
-        return ToldRate(round(value, _PLACES).normalize(), at, source)
+        return ToldRate(round(value, _PLACES).normalize() + _ZERO, at, source)  # no exponent
 
     def _told(self, pair: str, quote: str, until: datetime) -> list[tuple[datetime, str, Decimal]]:
         """Return the newest price of a pair of each that tells one."""

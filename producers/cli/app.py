@@ -9,7 +9,7 @@ from __future__ import annotations
 import getpass
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -219,6 +219,7 @@ def tell(
     title: str = "",
     table: Table | None = None,
     document: object = None,
+    keys: Collection[str] = (),
 ) -> None:
     """Print rows in the form that was asked for, or write them to a file with all their columns.
 
@@ -229,6 +230,7 @@ def tell(
         title: of the table.
         table: whose rows they are: gives a file its columns and types, also where there are no rows.
         document: instead of the rows, for JSON.
+        keys: columns that say which row is which, and stay in the narrowest terminal.
     """
     if form.out is not None:
         from producers.cli import export
@@ -239,7 +241,7 @@ def tell(
     if form.json:
         show.document(found if document is None else document)
     elif form.out is None:
-        show.rows(found, columns, title=title, wide=form.wide)
+        show.rows(found, columns, title=title, wide=form.wide, keys=keys)
 
 
 def listing(table: Table, columns: Sequence[str], form: Form, *, limit: int | None = None, **filters: Any) -> None:

@@ -136,7 +136,8 @@ def _recorded(at: str, form: Form) -> None:
     when = None if at == "now" else moment("--at", at)
     with history() as h:
         found = h.positions(when)
-    tell(found, _RECORDED, form, table=v_positions, title="" if found else f"positions at {at}")
+    title = "" if found else f"positions at {at}"
+    tell(found, _RECORDED, form, table=v_positions, title=title, keys=("broker", "account", "strategy"))
 
 
 def _holds(held: Any, symbol: str) -> bool:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from models.history import Row
 
 _TCA_COLUMNS = (
-    "filled_at", "client_order_id", "broker", "strategy", "side", "quantity", "symbol", "price", "decision_price",
+    "filled_at", "client_order_id", "broker", "strategy", "side", "quantity", "symbol", "price", "currency",
+    "decision_price",
     "slippage_decision", "slippage_decision_bps", "arrival_mid", "slippage_arrival", "slippage_arrival_bps",
     "interval_vwap", "slippage_vwap", "slippage_vwap_bps",
 )  # fmt: skip
@@ -79,7 +80,9 @@ def pnl(
             symbol=symbol and symbol.upper(), strategy=strategy, **where,
         )  # fmt: skip
     table = pnl_columns(names, into)
-    tell(rows, [column.name for column in table.c], form, table=table, title="" if rows else "profit and loss")
+    columns = [column.name for column in table.c]
+    keys = columns[: columns.index("realized")]
+    tell(rows, columns, form, table=table, title="" if rows else "profit and loss", keys=keys)
     _note_missing(rows)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -47,16 +47,20 @@ _SHORT_HEADERS = {
     "group_id": "group",
     "positions_at": "last read", "unrealized_pnl": "unrealized", "market_value": "value",
     "day_trade_count": "day trades", "bid_size": "bid size", "ask_size": "ask size", "last_size": "last size",
-    "size_unit": "unit", "age_s": "age s",
+    "size_unit": "unit", "age_s": "age s", "fees_missing": "unknown", "rates_missing": "no rate",
+    "decision_price": "decided at", "arrival_mid": "arrived at", "interval_vwap": "vwap",
+    "slippage_decision": "to decision", "slippage_arrival": "to arrival", "slippage_vwap": "to vwap",
+    "slippage_decision_bps": "bps", "slippage_arrival_bps": "bps", "slippage_vwap_bps": "bps",
 }  # fmt: skip
 #: Which columns go when there is no room, the first ones first; what is not named here stays.
 _GO_FIRST = (
+    "interval_vwap", "arrival_mid", "decision_price", "rate_at", "rate_source", "rate",
     "broker_id", "name", "broker_symbol", "listing",
     "cumulative", "number", "volume", "last_size", "bid_size", "ask_size", "size_unit",
     "leader", "positions_at", "queue", "worker", "size", "total_liquidity", "portfolio_value", "day_trade_count",
     "account_id", "read_at", "first_seen_at", "ended_at", "checks", "next_look", "times", "late", "commission",
     "strategy", "attempt_count", "order_type", "started_at", "broker_order_id", "created_at", "last_seen_at",
-    "currency",
+    "slippage_vwap_bps", "slippage_arrival_bps", "slippage_decision_bps", "currency",
     "unrealized_pnl", "market_value", "difference", "limit_price", "stop_price", "attempt_no", "from_status",
     "code", "since",
     "filled_at", "avg_fill_price", "avg_price", "at", "heartbeat_at", "id", "operation", "options", "filled_quantity",
@@ -68,6 +72,8 @@ _GO_FIRST = (
 _WHOLE = ("status", "leg_status", "ok", "state", "outcome", "symbol", *_IDS)
 #: What stays beside the first column, however narrow the terminal is; of the rest the rightmost go.
 _STAY = (*_WHOLE, "scope")
+#: Amounts of several currencies say nothing without it.
+_MONEY = "currency"
 #: A limit without one of these says nothing; elsewhere a name is no more than that.
 _LIMIT = ("name", "value")
 
@@ -127,13 +133,14 @@ def with_account(found: Sequence[Row], names: Sequence[str]) -> Sequence[str]:
     return (*names[:at], "account", *names[at:])
 
 
-def layout(found: Sequence[Row], names: Sequence[str], width: int | None) -> Layout:
+def layout(found: Sequence[Row], names: Sequence[str], width: int | None, keys: Collection[str] = ()) -> Layout:
     """Fit rows into a width.
 
     Args:
         found: the rows, at least one.
         names: the columns asked for, in order; those without any value are left out.
         width: cells of the terminal; None is as wide as it takes.
+        keys: columns that say which row is which: none of them goes in which rows differ; nor does the currency then.
     """
     columns = [_column(name, [row.get(name) for row in found]) for name in names]
     columns = [column for column in columns if any(column.texts) or column.name == names[0]]
@@ -145,7 +152,8 @@ def layout(found: Sequence[Row], names: Sequence[str], width: int | None) -> Lay
         if _total(columns) > width:
             step(columns)
     hidden: list[str] = []
-    stay = {*_STAY, *(_LIMIT if set(_LIMIT) <= set(names) else ())}
+    apart = {column.name for column in columns if column.name in {*keys, _MONEY} and len(set(column.texts)) > 1}
+    stay = {*_STAY, *apart, *(_LIMIT if set(_LIMIT) <= set(names) else ())}
     for name in _GO_FIRST:
         if _total(columns) <= width:
             break

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import IO
 
@@ -112,6 +112,7 @@ def rows(
     title: str = "",
     wide: bool = False,
     below: bool = True,
+    keys: Collection[str] = (),
 ) -> None:
     """Print rows: a table that fits on a terminal, tab-separated with a header line when piped.
 
@@ -121,6 +122,7 @@ def rows(
         title: above the table, and in the place of an empty one.
         wide: as wide as it takes, nothing shortened and nothing left out.
         below: long texts have lines of their own below their row; without, they are left out: one row, one line.
+        keys: columns that say which row is which, and so stay.
     """
     columns = with_account(found, columns)
     if not out.is_terminal:
@@ -133,7 +135,7 @@ def rows(
     if title:
         say((title, "italic"))
     width = None if wide else max(out.width, _LEAST_WIDTH)
-    fitted = layout(found, columns, width)
+    fitted = layout(found, columns, width, keys)
     for line in _lines(fitted if below else replace(fitted, under=[]), len(found), width):
         _rendered(out, sys.stdout, line)
     if fitted.hidden and below:

@@ -48,6 +48,35 @@ def test_long_ids_and_names_leave_room_for_what_is_ordered(width: int, those: se
     assert {"side", "quantity"} <= set(shown(rows, _TCA_COLUMNS, width))
 
 
+EARNED = ("strategy", "symbol", "currency", "realized", "unrealized", "fees", "fees_missing", "rate")
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_what_tells_lines_of_profit_apart_stays_and_so_do_several_currencies(width: int) -> None:
+    def earned(strategy: str, currency: str) -> dict[str, Any]:
+        amounts = dict.fromkeys(EARNED[3:], Decimal("-123456.123456"))
+        return {"strategy": strategy, "symbol": "AAPL261218C00200000", "currency": currency, **amounts}
+
+    def told(*rows: dict[str, Any]) -> set[str]:
+        fitted = layout(rows, EARNED, width, keys=EARNED[:2])
+        assert sum(column.width for column in fitted.columns) + 2 * (len(fitted.columns) - 1) <= width
+        return {column.name for column in fitted.columns}
+
+    assert told(earned("dip", "USD"), earned("mom", "USD")) >= {"strategy", "symbol", "realized"}
+    assert told(earned("dip", "USD"), earned("mom", "CAD")) >= {"strategy", "symbol", "currency", "realized"}
+    assert "strategy" not in told(earned("dip", "USD"), earned("dip", "USD")) or width == 80
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_a_list_of_what_executions_cost_shows_what_they_cost(width: int) -> None:
+    cost = dict.fromkeys(("slippage_decision", "slippage_arrival", "slippage_vwap"), Decimal("12.5"))
+    points = {f"{name}_bps": Decimal("4.3478") for name in cost}
+    prices = dict.fromkeys(("decision_price", "arrival_mid", "interval_vwap"), Decimal("230.08"))
+    rows = [row(f"dip-{n}", strategy="dip", symbol="KO", currency="USD", **cost, **points, **prices) for n in (1, 2)]
+    wanted = {60: ["slippage_decision", "slippage_arrival"], 80: list(cost), 140: [*cost, *points]}
+    assert set(wanted[width]) <= set(shown(rows, _TCA_COLUMNS, width))
+
+
 @pytest.mark.parametrize("width", [60, 80])
 def test_a_limit_of_a_long_name_shows_its_name_and_value(width: int) -> None:
     limit = {"scope_kind": "strategy+symbol", "scope": "\u6226\u7565-" * 20 + ":KO", "name": "orders_per_minute",

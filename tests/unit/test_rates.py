@@ -169,6 +169,12 @@ def test_the_rows_themselves_are_converted_too_and_what_is_open_by_todays_rate(d
     assert set(rows[0]) == {column.name for column in pnl_columns(None, "USD").c}
 
 
+def test_a_fee_that_is_taken_in_a_coin_is_worth_what_the_coin_was_worth(database: Database) -> None:
+    ledger = TradeLedger(database)
+    ledger.trade(MadeTrade("0.5", "41000", symbol="BTC/USD", fee="0.001", fee_currency="BTC"))
+    assert [str(value) for value in asked(ledger, until="2026-01-06")[0][3:5]] == ["41", "41000"]
+
+
 def test_the_command_tells_the_rates(ledger: TradeLedger, corro: Run) -> None:
     bar(ledger.database, "CAD/USD", later(hours=2), "0.70")
     _, told, _ = corro("pnl", "--by", "day,currency", "--in", "usd", "--json")
