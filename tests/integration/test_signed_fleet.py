@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select
 
+from models.errors import NotFound
 from models.messages import OrderRequest
 from models.record.controls import in_force
 from models.record.holders import Closing, holders
@@ -17,6 +18,7 @@ from models.record.intake import row_of
 from models.record.tables import orders
 from models.vocabulary import Side
 from producers.client import OrderClient
+from producers.groups import OrderGroup
 from tests.kit import World, eventually
 from tests.unit.trust_desk import SECRET
 from worker.control.keys import add
@@ -41,7 +43,7 @@ def secret(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def world(make_world: Callable[..., World], secret: Path) -> World:
     """The worker of alpaca has a key; that of tda has none."""
-    made = make_world(["alpaca", "tda"], tables={"security": SECURITY})
+    made = make_world(["alpaca", "tda"], tables={"security": SECURITY, "groups": {"on_partial": "protect"}})
     for key_id, bounds in {"strategies": {"strategies": ["dip"]}, "workers": {}, "desk": {}}.items():
         add(made.database, key_id, "hmac-sha256", by="test", secret_file=str(secret), owner=key_id, **bounds)
     made.fleet.start("alpaca", **with_key("workers", secret))
@@ -86,6 +88,80 @@ def test_a_kill_with_flatten_ends_flat(world: World, strategy: OrderClient, more
     assert (closing["side"], Decimal(closing["quantity"]), closing["status"]) == ("sell", 4, "filled")
     assert row(world, closing["client_order_id"])["key_id"] == "workers"
     assert held(world, "alpaca", "PEP") == 0
+
+
+# -- LINKED ORDERS ---
+def bracket(strategy: OrderClient, symbol: str, id_: str) -> OrderGroup:
+    """Submit a bracket around a purchase of ten; its exits are far from the market."""
+    terms = {"symbol": symbol, "side": "buy", "quantity": 10, "client_order_id": id_, "strategy": "dip"}
+    entry = OrderRequest(**terms, time_in_force="gtc", route=["alpaca"])
+    return strategy.submit_bracket(entry, take_profit="9000", stop_loss="0.50")
+
+
+def until(strategy: OrderClient, id_: str, ready: Callable[[OrderGroup], bool]) -> OrderGroup:
+    def look() -> OrderGroup | None:
+        found = strategy.group(id_)
+        return found if ready(found) else None
+
+    def stands() -> object:
+        found = strategy.group(id_)
+        return found.status, found.reason, {name: (leg.status, leg.reason) for name, leg in found.legs.items()}
+
+    return eventually(look, 30, stands)
+
+
+def at_the_door(world: World, symbol: str) -> Decimal:
+    """Return what the orders of a symbol have brought at alpaca, by its door."""
+    mine = [one for one in world.control.orders("alpaca") if one["symbol"] == symbol]
+    return sum((Decimal(one["filled_quantity"]) * (1 if one["side"] == "buy" else -1) for one in mine), Decimal(0))
+
+
+def test_a_kill_with_flatten_leaves_no_bracket_for_a_person_to_settle(world: World, strategy: OrderClient) -> None:
+    for id_ in ("flat-1", "flat-2"):
+        bracket(strategy, "MSFT", id_)
+        until(strategy, id_, lambda found: found.status == "live" and found.legs["entry"].status == "filled")
+    said = world.corro("kill", "--strategy", "dip", "--flatten", "--json", *WHO)
+    assert said.status == 0, said
+    closing = [one["client_order_id"] for one in said.json["closing"] if one["symbol"] == "MSFT"]
+    for id_ in ("flat-1", "flat-2"):
+        done = until(strategy, id_, lambda found: found.status == "closed")
+        assert f"what was left open has been closed since, by {', '.join(closing)}" in str(done.reason)
+    assert world.corro("groups", "--status", "broken", "--json").json == []
+    assert held(world, "alpaca", "MSFT") == 0
+    assert at_the_door(world, "MSFT") == 0
+
+
+def test_what_an_entry_left_open_is_protected_by_exits_that_the_worker_signs(
+    world: World, strategy: OrderClient
+) -> None:
+    """`on_partial = protect`: half of an entry is filled, and its cancel takes its exits along."""
+    world.control.add_fault("alpaca", "partial", count=1, symbol="IBM")
+    bracket(strategy, "IBM", "half")
+    until(strategy, "half", lambda found: found.legs["entry"].status == "partially_filled")
+    strategy.cancel("half")
+    until(strategy, "half", lambda found: found.status == "broken")
+    exits = until_there(strategy, "half.protect")
+    legs = {name: (row(world, leg.client_order_id), leg) for name, leg in exits.legs.items()}
+    assert {found["key_id"] for found, _ in legs.values()} == {"workers"}
+    assert {found["quantity"] for found, _ in legs.values()} == {Decimal(5)}
+    assert [leg.status for _, leg in legs.values()] == ["accepted", "accepted"]
+    said = world.corro("kill", "--strategy", "dip", "--flatten", "--json", *WHO)
+    assert said.status == 0, said
+    until(strategy, "half", lambda found: found.status == "closed")
+    assert held(world, "alpaca", "IBM") == 0
+
+
+def until_there(strategy: OrderClient, id_: str) -> OrderGroup:
+    """Wait for a group that a worker records; returns it once its broker has it."""
+
+    def there() -> bool:
+        try:
+            return strategy.group(id_).status == "live"
+        except NotFound:
+            return False
+
+    eventually(there, 40, lambda: id_)
+    return strategy.group(id_)
 
 
 def test_a_worker_without_a_key_closes_nothing_and_says_why(world: World, strategy: OrderClient) -> None:

@@ -104,6 +104,10 @@ class Strategies:
             for door in self.brokers:
                 for name, quantity in held.items():
                     self.world.control.set_position(door, name, quantity)
+        if wares.COIN_DOOR in self.brokers:
+            for n, symbol in enumerate(wares.COINS * 2, 1):
+                self.sells.insert(self.dice.randint(0, len(self.sells)), (symbol, Decimal(n) / 1000))
+                self.world.control.set_position(wares.COIN_DOOR, symbol, 5)
 
     def _start_producers(self) -> subprocess.Popen[str]:
         with (self.world.home / "producers.log").open("ab") as log:
@@ -173,7 +177,8 @@ class Strategies:
         terms: dict[str, Any] = {"symbol": f"SIM{n % 960:03d}", "side": "buy", "quantity": Decimal(1 + n // 960)}
         if self.sells and dice.random() < SHARES["sell"]:
             symbol, quantity = self.sells.pop()
-            terms = {"symbol": symbol, "side": "sell", "quantity": quantity}
+            terms = {"symbol": symbol, "side": "sell", "quantity": quantity, **wares.coin_terms(symbol)}
+            route = [wares.COIN_DOOR] if symbol in wares.COINS else route
         elif (
             self.intents
             and self.intents[-1].side == "buy"

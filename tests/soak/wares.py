@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from models.groups import GroupKind, Membership
@@ -19,6 +20,8 @@ Ware = tuple[Unit, list[Intent]]
 EXITS = (("0.5", "0.25"), ("9000", "8000"), ("9000", "0.25"), ("9000", "0.25"))
 #: What a package is worth at most (a purchase at market, or at a limit that is met, or one that rests).
 NETS = (None, None, "900", "-900")
+#: Traded at any time, in parts, at one door alone; several orders are in one coin, each of a size of its own.
+COINS, COIN_DOOR = ("BTC/USD", "ETH/USD", "LTC/USD"), "alpaca"
 _STRIKES = (50, 60)
 _KEPT = ("client_order_id", "route", "expires_at", "created_at")
 
@@ -43,6 +46,11 @@ def symbol_at(door: str, wish: OrderRequest) -> str:
     return wish.legs[0].symbol if wish.legs and door != "ibkr" else wish.symbol
 
 
+def coin_terms(symbol: str) -> dict[str, str]:
+    """Return what an order in a coin says besides; nothing of anything else."""
+    return {"asset_class": "crypto", "time_in_force": "gtc"} if symbol in COINS else {}
+
+
 def is_plain(intent: Intent) -> bool:
     """Whether it is of shares, and alone."""
     return intent.group is None and not intent.parts and len(intent.symbol) == len("SIM000")
@@ -60,7 +68,8 @@ def unit(dice: random.Random, lead: OrderRequest, closes: list[tuple[str, int]])
     if lead.side == "sell":
         return _linked(lead, GroupKind.OCO, dice) if dice.random() < 0.1 else plain(lead)
     kinds: Mapping[str, tuple[float, Callable[[], Ware]]] = {
-        "plain": (0.77, lambda: plain(lead)),
+        "plain": (0.72, lambda: plain(lead)),
+        "coin": (0.05, lambda: _coin(lead, dice)),
         "bracket": (0.06, lambda: _linked(_sized(lead, dice), GroupKind.BRACKET, dice)),
         "oto": (0.03, lambda: _linked(_sized(lead, dice), GroupKind.OTO, dice)),
         "option": (0.06, lambda: plain(_again(lead, symbol=call(lead.symbol)))),
@@ -92,6 +101,14 @@ def _package(lead: OrderRequest, dice: random.Random) -> Ware:
     net = dice.choice(NETS)
     price = {"order_type": "limit", "limit_price": net} if net else {}
     return plain(_again(lead, legs=vertical(lead.symbol), **price))
+
+
+def _coin(lead: OrderRequest, dice: random.Random) -> Ware:
+    """Buy a coin where its door is on the way; how much of it is the number of the order, so that none is another."""
+    if COIN_DOOR not in (lead.route or ()):
+        return plain(lead)
+    symbol, size = dice.choice(COINS), Decimal(lead.client_order_id.rpartition("n")[2]) + 1
+    return plain(_again(lead, symbol=symbol, quantity=size / 10_000, route=[COIN_DOOR], **coin_terms(symbol)))
 
 
 def _closing(lead: OrderRequest, held: tuple[str, int]) -> Ware:
