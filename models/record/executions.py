@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from decimal import Decimal
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -11,9 +12,13 @@ from sqlalchemy import (
     Connection,
     Float,
     FromClause,
+    Select,
     Subquery,
+    and_,
     cast,
+    exists,
     func,
+    literal,
     literal_column,
     select,
     type_coerce,
@@ -21,6 +26,8 @@ from sqlalchemy import (
 )
 
 from models.record.archive_tables import archived_fills
+from models.record.balance_tables import position_changes, position_progress, position_states
+from models.record.statements import unindexed
 from models.record.tables import SIDE_OF_FILL, fills, orders
 from models.vocabulary import Side, signed
 
@@ -31,6 +38,11 @@ Which = Callable[[FromClause], ColumnElement[bool]]
 _ZERO = Decimal(0)
 #: Decimals of a quantity that count; and digits that SQLite keeps of each.
 _PLACES, _DIGITS = 9, 15
+#: Above all ids that there will be: of a range PostgreSQL guesses few, of `>` alone a third of all.
+_FAR = 10**12
+_KEPT = (
+    select(position_progress.c.kept_id).where(position_progress.c.source == "ours").correlate(None).scalar_subquery()
+)
 
 
 def held_by(connection: Connection, where: Which) -> Holders:
@@ -38,7 +50,43 @@ def held_by(connection: Connection, where: Which) -> Holders:
 
     The database adds up, whole units and parts of one as integers: SQLite's floats would leave crumbs of what is flat.
     """
-    every = _executions(where).c
+    return _added_up(connection, _executions(where))
+
+
+def held_now(connection: Connection, strategies: Collection[str], symbols: Collection[str]) -> Holders:
+    """Return what these strategies hold of these symbols, wherever; nothing that is flat.
+
+    The same as `held_by` of all their executions, by one statement whose work does not grow with them: what is kept in
+    balances, the executions since, and all those of a balance of which one has changed since.
+    """
+    s, c = position_states.c, position_changes.c
+    asked = s.source == "ours", s.strategy.in_(strategies), s.symbol.in_(symbols)
+    stale = select(c.broker, c.strategy, c.symbol).where(
+        c.source == "ours", c.strategy.in_(strategies), c.symbol.in_(symbols)
+    )
+    mine = stale.where(c.broker == s.broker, c.strategy == s.strategy, c.symbol == s.symbol).correlate(position_states)
+    kept = select(s.strategy, s.symbol, literal(str(Side.BUY)).label("side"), s.quantity).where(*asked, ~exists(mine))
+    every = stale.distinct().cte("stale")
+
+    def since(table: FromClause) -> ColumnElement[bool]:
+        t = table.c
+        told = select(every).where(
+            every.c.broker == t.broker, every.c.strategy == t.strategy, every.c.symbol == t.symbol
+        )
+        whose = unindexed(t.strategy).in_(strategies), unindexed(t.symbol).in_(symbols)
+        return and_(t.id > _KEPT, t.id < _KEPT + _FAR, *whose, ~exists(told.correlate(table)))
+
+    own, gone = _parts(since)
+    f, a = fills.c, archived_fills.c
+    again = [
+        query.join(every, and_(every.c.broker == t.broker, every.c.strategy == t.strategy, every.c.symbol == t.symbol))
+        for query, t in zip(_parts(None), (f, a), strict=True)
+    ]
+    return _added_up(connection, union_all(kept, own, gone, *again).subquery())
+
+
+def _added_up(connection: Connection, executions: Subquery) -> Holders:
+    every = executions.c
     quantity = type_coerce(every.quantity, Float)
     whole = cast(quantity, BigInteger)
     parts_of_one = cast(func.round((quantity - whole) * literal_column(f"1e{_PLACES}")), BigInteger)
@@ -59,8 +107,13 @@ def _places(sums: Iterable[Decimal]) -> int:
 
 def _executions(where: Which) -> Subquery:
     """Return strategy, symbol, side and quantity of every execution for which a condition holds."""
+    return union_all(*_parts(where)).subquery()
+
+
+def _parts(where: Which | None) -> tuple[Select[Any], Select[Any]]:
+    """Return the queries of the executions in the record, and of the archived ones."""
     f, a = fills.c, archived_fills.c
     own = select(f.strategy, f.symbol, SIDE_OF_FILL.label("side"), f.quantity)
-    own = own.join_from(fills, orders, f.client_order_id == orders.c.client_order_id).where(where(fills))
-    gone = select(a.strategy, a.symbol, a.side, a.quantity).where(where(archived_fills))
-    return union_all(own, gone).subquery()
+    own = own.join_from(fills, orders, f.client_order_id == orders.c.client_order_id)
+    gone = select(a.strategy, a.symbol, a.side, a.quantity)
+    return (own, gone) if where is None else (own.where(where(fills)), gone.where(where(archived_fills)))

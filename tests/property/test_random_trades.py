@@ -22,6 +22,7 @@ from models.record.balance_tables import (
     position_states,
 )
 from models.record.database import Database, upgrade
+from models.record.executions import held_by, held_now
 from models.record.tables import external_fills, fills, orders
 from tests.unit.trades import Defined, MadeTrade, TradeLedger, define, keep_all, later
 
@@ -99,6 +100,16 @@ def agrees(ledger: TradeLedger) -> None:
     assert {(r["broker"], r["strategy"], r["symbol"], r["day"]): r["quantity"] for r in ends} == told_ends
 
 
+def is_held(ledger: TradeLedger) -> None:
+    """Hold the sizes that limits are asked of, which take kept balances, against the sums of all executions."""
+    who, what = ["a", "b"], ["AAPL", "KO"]
+    with ledger.database.read() as connection:
+        summed = held_by(connection, lambda table: table.c.strategy.in_(who) & table.c.symbol.in_(what))
+        assert held_now(connection, who, what) == summed
+        mine = {key: units for key, units in summed.items() if key == ("a", "KO")}
+        assert held_now(connection, ["a"], ["KO"]) == mine
+
+
 def play(ledger: TradeLedger, steps: list[Any]) -> None:
     for step in steps:
         if step == "keep":
@@ -110,6 +121,7 @@ def play(ledger: TradeLedger, steps: list[Any]) -> None:
             number %= len(ledger.trades)
             sign = 1 if float(ledger.trades[number].shares) >= 0 else -1
             ledger.change(number, shares=sign * shares, price=price)
+        is_held(ledger)
 
 
 @settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])

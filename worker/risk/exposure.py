@@ -15,7 +15,7 @@ from decimal import Decimal
 from sqlalchemy import ColumnElement, Connection, and_, case, false, func, literal, or_, select, true, union_all
 
 from models.destinations import broker_of, split
-from models.record.executions import held_by
+from models.record.executions import held_now
 from models.record.groups import IS_MERE_EXIT
 from models.record.tables import attempts, order_events, orders, risk_tallies
 from models.risk.facts import Intended, Usage, Used
@@ -219,10 +219,7 @@ class Exposure:
             self._read_strategies(scopes, strategies)
 
     def _read_strategies(self, scopes: set[_Scope], strategies: set[str]) -> None:
-        held = held_by(
-            self.connection, lambda table: table.c.strategy.in_(strategies) & table.c.symbol.in_(self.symbols)
-        )
-        for (strategy, symbol), units in held.items():
+        for (strategy, symbol), units in held_now(self.connection, strategies, self.symbols).items():
             for scope in (("strategy", str(strategy)), ("strategy+symbol", f"{strategy}:{symbol}")):
                 if scope in scopes:
                     self._hold(scope, symbol, units)
