@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from models.record.archive_tables import archived_fills
 from models.record.balance_tables import position_changes, position_progress, position_states
-from models.record.statements import unindexed
+from models.record.statements import Query, among, unindexed
 from models.record.tables import SIDE_OF_FILL, fills, orders
 from models.vocabulary import Side, signed
 
@@ -46,11 +46,8 @@ _KEPT = (
 
 
 def held_by(connection: Connection, where: Which) -> Holders:
-    """Return what strategies hold of symbols by the executions for which a condition holds; nothing that is flat.
-
-    The database adds up, whole units and parts of one as integers: SQLite's floats would leave crumbs of what is flat.
-    """
-    return _added_up(connection, _executions(where))
+    """Return what strategies hold of symbols by the executions for which a condition holds; nothing that is flat."""
+    return _held(connection.execute(_sums(_executions(where))).tuples())
 
 
 def held_now(connection: Connection, strategies: Collection[str], symbols: Collection[str]) -> Holders:
@@ -59,42 +56,52 @@ def held_now(connection: Connection, strategies: Collection[str], symbols: Colle
     The same as `held_by` of all their executions, by one statement whose work does not grow with them: what is kept in
     balances, the executions since, and all those of a balance of which one has changed since.
     """
+    found = _NOW.rows(connection, strategies=sorted(strategies), symbols=sorted(symbols))
+    return _held((row["strategy"], row["symbol"], row["side"], row["units"], row["parts"]) for row in found)
+
+
+def _now() -> Select[Any]:
     s, c = position_states.c, position_changes.c
-    asked = s.source == "ours", s.strategy.in_(strategies), s.symbol.in_(symbols)
-    stale = select(c.broker, c.strategy, c.symbol).where(
-        c.source == "ours", c.strategy.in_(strategies), c.symbol.in_(symbols)
-    )
-    mine = stale.where(c.broker == s.broker, c.strategy == s.strategy, c.symbol == s.symbol).correlate(position_states)
-    kept = select(s.strategy, s.symbol, literal(str(Side.BUY)).label("side"), s.quantity).where(*asked, ~exists(mine))
-    every = stale.distinct().cte("stale")
+    stale = select(c.broker, c.strategy, c.symbol).where(c.source == "ours", *_asked(c.strategy, c.symbol)).distinct()
+    every = stale.cte("stale")
+
+    def is_stale(table: FromClause) -> ColumnElement[bool]:
+        return and_(*(every.c[name] == table.c[name] for name in ("broker", "strategy", "symbol")))
 
     def since(table: FromClause) -> ColumnElement[bool]:
         t = table.c
-        told = select(every).where(
-            every.c.broker == t.broker, every.c.strategy == t.strategy, every.c.symbol == t.symbol
-        )
-        whose = unindexed(t.strategy).in_(strategies), unindexed(t.symbol).in_(symbols)
-        return and_(t.id > _KEPT, t.id < _KEPT + _FAR, *whose, ~exists(told.correlate(table)))
+        mine = _asked(unindexed(t.strategy), unindexed(t.symbol))
+        changed = exists(select(every.c.symbol).where(is_stale(table)).correlate(table))
+        return and_(t.id > _KEPT, t.id < _KEPT + _FAR, *mine, ~changed)
 
-    own, gone = _parts(since)
-    f, a = fills.c, archived_fills.c
-    again = [
-        query.join(every, and_(every.c.broker == t.broker, every.c.strategy == t.strategy, every.c.symbol == t.symbol))
-        for query, t in zip(_parts(None), (f, a), strict=True)
-    ]
-    return _added_up(connection, union_all(kept, own, gone, *again).subquery())
+    kept = select(s.strategy, s.symbol, literal(str(Side.BUY)).label("side"), s.quantity).where(
+        s.source == "ours",
+        *_asked(s.strategy, s.symbol),
+        ~exists(select(every.c.symbol).where(is_stale(position_states)).correlate(position_states)),
+    )
+    own, gone = _parts(None)
+    again = own.join(every, is_stale(fills)), gone.join(every, is_stale(archived_fills))
+    new = own.where(since(fills)), gone.where(since(archived_fills))
+    return _sums(union_all(kept, *new, *again).subquery())
 
 
-def _added_up(connection: Connection, executions: Subquery) -> Holders:
+def _asked(strategy: ColumnElement[str], symbol: ColumnElement[str]) -> tuple[ColumnElement[bool], ...]:
+    return among(strategy, "strategies"), among(symbol, "symbols")
+
+
+def _sums(executions: Subquery) -> Select[Any]:
+    """Add up in the database, whole units and parts of one as integers: SQLite's floats leave crumbs of nothing."""
     every = executions.c
     quantity = type_coerce(every.quantity, Float)
     whole = cast(quantity, BigInteger)
     parts_of_one = cast(func.round((quantity - whole) * literal_column(f"1e{_PLACES}")), BigInteger)
-    query = select(every.strategy, every.symbol, every.side, func.sum(whole), func.sum(parts_of_one))
+    sums = func.sum(whole).label("units"), func.sum(parts_of_one).label("parts")
+    return select(every.strategy, every.symbol, every.side, *sums).group_by(every.strategy, every.symbol, every.side)
+
+
+def _held(rows: Iterable[Sequence[Any]]) -> Holders:
     sums: dict[tuple[str | None, str], list[Decimal]] = {}
-    for strategy, symbol, side, units, parts in connection.execute(
-        query.group_by(every.strategy, every.symbol, every.side)
-    ):
+    for strategy, symbol, side, units, parts in rows:
         held = Decimal(units) + Decimal(parts).scaleb(-_PLACES)
         sums.setdefault((strategy, symbol), []).append(signed(Side(side)) * held)
     found = {whose: round(sum(parts, _ZERO), _places(parts)) for whose, parts in sums.items()}
@@ -117,3 +124,6 @@ def _parts(where: Which | None) -> tuple[Select[Any], Select[Any]]:
     own = own.join_from(fills, orders, f.client_order_id == orders.c.client_order_id)
     gone = select(a.strategy, a.symbol, a.side, a.quantity)
     return (own, gone) if where is None else (own.where(where(fills)), gone.where(where(archived_fills)))
+
+
+_NOW = Query(_now())
