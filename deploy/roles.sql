@@ -63,8 +63,8 @@ BEGIN
       EXECUTE 'GRANT INSERT ON public.' || quote_ident(one.relname) || ' TO corro_worker';
     ELSIF one.relname = 'fills' THEN
       GRANT INSERT ON fills TO corro_worker;
-      GRANT UPDATE (quantity, price, cumulative_quantity, currency, commission, commission_currency, revision,
-        voided_at, filled_at) ON fills TO corro_worker;
+      GRANT UPDATE (quantity, price, cumulative_quantity, currency, multiplier, commission, commission_currency,
+        revision, voided_at, filled_at) ON fills TO corro_worker;
     ELSIF one.relname = ANY (working) THEN
       EXECUTE 'GRANT INSERT, UPDATE, DELETE ON public.' || quote_ident(one.relname) || ' TO corro_worker';
     ELSIF one.relname = 'keys' THEN

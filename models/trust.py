@@ -167,7 +167,7 @@ class Journaled:
 
     Args:
         status: that its last step has led to.
-        at: when a step of a kind was last told: released, approved.
+        at: when a step of a kind was last told: released, approved, cancel_requested.
         terms: that it was given by replaces, before it was sent or by its broker's word.
     """
 

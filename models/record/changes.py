@@ -110,17 +110,11 @@ class AttemptChanges(TypedDict, total=False):
 
 
 class FillChanges(TypedDict, total=False):
-    """Columns of an execution that change."""
+    """Columns of an execution that a later word of its broker changes: no execution moves to another order.
 
-    broker: str
-    account: str | None
-    execution_id: str
-    client_order_id: str
-    attempt_no: int
-    symbol: str | None
-    leg: int | None
-    side: str | None
-    strategy: str | None
+    `deploy/roles.sql` lets workers write these, and no others.
+    """
+
     quantity: Decimal
     price: Decimal | None
     cumulative_quantity: Decimal | None
@@ -130,10 +124,7 @@ class FillChanges(TypedDict, total=False):
     commission_currency: str | None
     revision: int
     voided_at: datetime | None
-    inferred: bool
     filled_at: datetime
-    recorded_at: datetime
-    late: bool
 
 
 class FetchChanges(TypedDict, total=False):

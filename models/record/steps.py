@@ -25,7 +25,7 @@ class _Step(TypedDict):
     detail: str | None
 
 
-_REMARKS = ("approved", "replaced", "replace_refused")
+_REMARKS = ("approved", "cancel_requested", "replaced", "replace_refused")
 _e = order_events.c
 #: Events that changed a status, and some that change none and are more than a remark.
 _STEPS = Query(

@@ -19,6 +19,7 @@ from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from models.messages import OrderRequest
+from models.record.privileges import lacking
 from models.record.tables import metadata
 from models.settings import load_settings
 from models.signing import Envelope
@@ -165,6 +166,28 @@ def test_what_workers_throw_away_they_may_throw_away(house: House) -> None:
             {"names": sorted(thrown)},
         )
         assert thrown - set(may.scalars()) == {"controls", "halts", "risk_limits"}, "people's decisions end by command"
+
+
+@pytest.mark.parametrize(
+    ("role", "taken", "lacks"),
+    [
+        ("corro_worker", "", []),
+        ("corro_admin", "", []),
+        ("corro_producer", "", []),
+        ("corro_analyst", "", []),
+        ("corro_worker", "REVOKE INSERT ON tallies FROM corro_worker", ["INSERT on tallies"]),
+        ("corro_worker", "REVOKE UPDATE (price) ON fills FROM corro_worker", ["UPDATE (price) on fills"]),
+        ("corro_worker", "REVOKE DELETE ON leases FROM corro_worker", ["DELETE on leases"]),
+        ("corro_producer", "REVOKE INSERT (legs) ON orders FROM corro_producer", ["INSERT (legs) on orders"]),
+    ],
+)
+def test_a_role_that_lacks_what_the_code_writes_is_told(house: House, role: str, taken: str, lacks: list[str]) -> None:
+    with house.role("postgres") as superuser:
+        if taken:
+            superuser.exec_driver_sql(taken)
+        superuser.exec_driver_sql(f"SET LOCAL ROLE {role}")
+        assert lacking(superuser) == lacks
+        superuser.rollback()
 
 
 def test_everything_works_that_should(house: House) -> None:

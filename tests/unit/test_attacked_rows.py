@@ -18,6 +18,7 @@ from models.errors import DataError, Denied, OrderRejected, Untrusted
 from models.messages import OrderRequest
 from models.record.batch import OrderBatch
 from models.record.holders import Closing
+from models.record.order import has_ended
 from models.record.replaces import tell
 from models.record.tables import attempts, orders
 from models.settings import load_settings
@@ -156,6 +157,55 @@ def test_nor_does_one_on_a_row_from_which_the_key_was_taken(house: TrustDesk) ->
     house.desk.replacements.carry_out()
     assert [order.quantity for order in house.broker.get_orders()] == [5]
     assert ("replace_refused", "nobody is known to have asked for it: quantity 500") in house.events()
+
+
+def test_a_cancel_that_nobody_has_asked_for_ends_no_signed_order(house: TrustDesk) -> None:
+    queued(house)
+    forge(house, cancel_requested_at=later(-1))
+    house.desk.wishes.record(["o-1"])
+    assert house.stands()[0] == "queued", "a ring without a signature does not make it one"
+    house.desk.place.work(["o-1"])
+    assert house.stands() == ("filled", None)
+    assert ("cancel_refused", "nobody is known to have asked for it") in house.events()
+
+
+@pytest.mark.parametrize("key_id", ["k-1", None])
+def test_nor_one_that_lives_at_its_broker(house: TrustDesk, key_id: str | None) -> None:
+    queued(house, **LOW)
+    house.desk.place.work(["o-1"])
+    forge(house, cancel_requested_at=later(-1), key_id=key_id)
+    for ids in (["o-1"], None):
+        house.desk.cancels.carry_out(ids)
+    assert (house.stands()[0], house.row()["cancel_requested_at"]) == ("accepted", None)
+    assert len(house.broker.get_orders()) == 1
+
+
+@pytest.mark.parametrize("forged", [{"cancel_requested_at": None}, {"cancel_sent_at": later(3_600)}])
+def test_a_cancel_that_its_key_has_asked_for_is_carried_out_whatever_the_row_says(
+    house: TrustDesk, forged: dict[str, Any]
+) -> None:
+    queued(house, **LOW)
+    house.desk.place.work(["o-1"])
+    asked = house.desk.wishes.judge("cancel", wish(signer(), "cancel", client_order_ids=["o-1"]).to_wire())
+    house.desk.wishes.record(asked.ids, asked.key)
+    forge(house, **forged)
+    house.desk.cancels.carry_out()
+    assert house.broker.get_orders() == []
+    assert "cancel_sent" in dict(house.events())
+
+
+def test_an_order_that_is_to_be_canceled_is_not_sent_again_though_its_row_is_silent(house: TrustDesk) -> None:
+    queued(house, **LOW)
+    house.desk.place.work(["o-1"])
+    asked = house.desk.wishes.judge("cancel", wish(signer(), "cancel", client_order_ids=["o-1"]).to_wire())
+    house.desk.wishes.record(asked.ids, asked.key)
+    forge(house, cancel_requested_at=None)
+    late = OrderRejected("no", broker="alpaca")
+    house.desk.batches.change(["o-1"], lambda batch: house.desk.recorder.end(batch["o-1"], 1, late))
+    assert house.stands()[0] == "queued"
+    doubt(house)  # as the claim at the next broker asks
+    house.desk.batches.change(["o-1"], lambda batch: has_ended(batch["o-1"]))
+    assert house.stands()[0] == "canceled"
 
 
 def doubt(desk: TrustDesk) -> Denied | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from models.record.changes import FillChanges
 from models.record.tables import orders
 from tests.kit import ROOT
 
@@ -27,3 +28,9 @@ def test_a_producer_may_write_what_it_records() -> None:
 
     row = row_of(OrderRequest(symbol="KO", side="buy", quantity=1), ["alpaca"], utcnow())
     assert {name for name, value in row.items() if value is not None} <= set(listed("said"))
+
+
+def test_a_worker_may_write_what_a_later_word_of_a_broker_changes_of_an_execution_and_no_more() -> None:
+    found = re.search(r"GRANT UPDATE \(([\w\s,]+)\) ON fills TO corro_worker", ROLES)
+    assert found
+    assert set(re.findall(r"\w+", found[1])) == set(FillChanges.__annotations__)

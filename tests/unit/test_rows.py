@@ -129,10 +129,15 @@ def test_an_order_that_could_be_read_has_its_terms() -> None:
     [
         (changes.OrderChanges, rows.ReadableOrder),
         (changes.AttemptChanges, rows.AttemptRow),
-        (changes.FillChanges, rows.FillRow),
         (changes.FetchChanges, rows.FetchRow),
     ],
 )
 def test_changes_are_typed_as_their_rows_are(changing: type, row: type) -> None:
     assert hints(changing) == {name: hint for name, hint in hints(row).items() if get_origin(hint) is not NotRequired}
     assert not changing.__required_keys__  # type: ignore[attr-defined]
+
+
+def test_of_an_execution_what_it_traded_for_changes_and_nothing_that_says_whose_it_is() -> None:
+    changing, row = hints(changes.FillChanges), hints(rows.FillRow)
+    assert {name: row[name] for name in changing} == changing
+    assert changing.keys().isdisjoint({"broker", "execution_id", "client_order_id", "attempt_no", "symbol", "strategy"})

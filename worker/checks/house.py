@@ -173,6 +173,15 @@ def judge_powers(powers: RolePowers, settings: Settings) -> Verdict:
     return warn(f"the role {powers.name} {' and '.join(found)}", "deploy/roles.sql makes roles that may not.")
 
 
+def judge_privileges(lacks: Sequence[str]) -> Verdict:
+    """See that the database's role may write what the code writes: roles were made before the schema's last change."""
+    if not lacks:
+        return ok("")
+    return fail(
+        f"the role of this connection lacks {'; '.join(lacks)}", "Run deploy/roles.sql again, after the upgrade."
+    )
+
+
 # -- CLOCK ---
 def judge_clock(ahead_s: float, uncertain_s: float) -> Verdict:
     """Judge this machine's clock by the database's.

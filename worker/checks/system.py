@@ -20,6 +20,7 @@ from models.record.controls import NOUNS, ControlRow, in_force
 from models.record.database import Database, current_revision, head_revision, make_url
 from models.record.keys import named
 from models.record.postgres import powers
+from models.record.privileges import lacking
 from models.record.reading import answer, lease_holders, leave_no_trace, server_clock, worker_rows
 from models.record.rows import WorkerRow
 from models.secret_files import variable
@@ -36,6 +37,7 @@ from worker.checks.house import (
     judge_own_key,
     judge_password,
     judge_powers,
+    judge_privileges,
     judge_way,
     private_paths,
 )
@@ -160,12 +162,12 @@ def _server(database: Database, settings: Settings) -> list[Verdict]:
     if database.is_sqlite:
         return []
     with database.read() as connection:
-        role = powers(connection)
+        role, lacks = powers(connection), lacking(connection)
         watch, before = time.perf_counter(), utcnow()
         theirs = server_clock(connection)
         way = time.perf_counter() - watch
     ahead = (before - theirs).total_seconds() + way / 2
-    return [judge_powers(role, settings), judge_clock(ahead, way / 2)]
+    return [judge_privileges(lacks), judge_powers(role, settings), judge_clock(ahead, way / 2)]
 
 
 def _commit_ms(database: Database) -> float:

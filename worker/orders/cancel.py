@@ -16,7 +16,7 @@ from datetime import timedelta
 from functools import partial
 
 import structlog
-from sqlalchemy import Connection, RowMapping, or_, select
+from sqlalchemy import Connection, RowMapping, exists, or_, select
 
 from models.errors import AccessLost, BrokerError, NotSent, OutcomeUnknown
 from models.lifecycle import Fact
@@ -24,13 +24,16 @@ from models.record.batch import OrderBatch
 from models.record.database import Database
 from models.record.evidence import LOST_AFTER
 from models.record.order import OrderRecord
-from models.record.tables import STRAY, attempts, orders
+from models.record.steps import journal_of
+from models.record.tables import STRAY, attempts, order_events, orders
 from models.reports import Missing, Sighting
+from models.vocabulary import LIVE, Status
 from worker.brokers.base import BrokerInterface, OrderRef
 from worker.orders.batches import Batches
 from worker.orders.catch_up import CatchUp, readable
 from worker.orders.command import Command
 from worker.orders.deputies import Deputies
+from worker.orders.vouching import Vouching, be_as_asked
 from worker.orders.way import Permit, Way
 from worker.orders.windows import Pauses
 from worker.runtime.clock import elapsed, utcnow
@@ -75,6 +78,7 @@ class Cancels(Command[Wish, None]):
         way: to the broker.
         readings: read an order again whose cancel was refused.
         deputies: whose work a cancel is.
+        vouching: knows whether rows have to be held against the journal.
     """
 
     event = "cancel_not_recorded"
@@ -87,7 +91,9 @@ class Cancels(Command[Wish, None]):
         way: Way,
         readings: CatchUp,
         deputies: Deputies,
+        vouching: Vouching,
     ) -> None:
+        self.vouching = vouching
         self.database, self.broker, self.batches = database, broker, batches
         self.way, self.readings, self.deputies = way, readings, deputies
         #: Orders whose cancel is on its way from this process: a message and the regular look may meet.
@@ -103,9 +109,16 @@ class Cancels(Command[Wish, None]):
             ids: only these, at once; None means all that are due, also those whose cancel was sent long ago without
                 effect.
         """
+        if self.vouching.reader.required() != "off":
+            self._follow_journal(ids)
+        now = utcnow()
         due = [
             orders.c.cancel_requested_at.is_not(None),
-            or_(orders.c.cancel_sent_at.is_(None), orders.c.cancel_sent_at < utcnow() - timedelta(seconds=_AGAIN_S)),
+            or_(
+                orders.c.cancel_sent_at.is_(None),
+                orders.c.cancel_sent_at < now - timedelta(seconds=_AGAIN_S),
+                orders.c.cancel_sent_at > now + timedelta(seconds=_AGAIN_S),  # by a clock that was wrong, or by nobody
+            ),
             attempts.c.missing < LOST_AFTER,  # what no listing has any more is a question, and no daily refusal
         ]
         if ids is not None:
@@ -119,6 +132,28 @@ class Cancels(Command[Wish, None]):
             with self._taken(wishes) as taken:
                 send = partial(self.way.send, self, taken)
                 self.deputies.carry_out("cancel", session, [wish.id for wish in taken], send)
+
+    def _follow_journal(self, ids: Sequence[str] | None) -> None:
+        """Set right which live orders are to be canceled: where there are keys, the journal's word counts."""
+        o, e = orders.c, order_events.c
+        told = exists().where(e.client_order_id == o.client_order_id, e.kind == "cancel_requested")
+        query = select(o.client_order_id).where(
+            o.broker == self.broker.name,
+            o.status.in_([str(status) for status in (*LIVE, Status.SUBMITTED)]),
+            told != o.cancel_requested_at.is_not(None),
+        )
+        if ids is not None:
+            query = query.where(o.client_order_id.in_(list(ids)))
+        with self.database.read() as connection:
+            found = list(connection.execute(query).scalars())
+
+        def work(batch: OrderBatch) -> None:
+            for id_, journaled in journal_of(batch.connection, batch.entries).items():
+                log.error("cancel_wish_forged", client_order_id=id_)
+                be_as_asked(batch[id_], journaled)
+
+        if found:
+            self.batches.change(found, work)
 
     @contextlib.contextmanager
     def _taken(self, wishes: Sequence[Wish]) -> Iterator[list[Wish]]:

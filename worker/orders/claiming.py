@@ -154,13 +154,14 @@ class Claims:
 
         def work(batch: OrderBatch) -> list[Claimed]:
             mine, legs_of = list(batch.entries.values()), gather(batch)
+            # First of all: what a row says of a cancel ends no order that somebody has signed.
+            doubt = self.vouching.over(batch, guarded=seen["guarded"] or any(map(_is_guarded, legs_of.values())))
             left = self._let_pass(batch.connection, mine, legs_of) if seen["stopped"] else mine
             if closed:
                 self._send_on(left, closed)
                 return []
             locks = Locks(batch.connection, self.broker.name) if seen["locked"] else None
             risk = self._risk(batch, left, legs_of) if seen["limited"] or self.limiter.is_set else None
-            doubt = self.vouching.over(batch, guarded=seen["guarded"] or any(map(_is_guarded, legs_of.values())))
             closings = self.recorder.closings(batch, anyway=seen["stopped"])
             return self._take_all(batch.connection, left, legs_of, locks, closings, baseline, which, risk, doubt)
 

@@ -93,7 +93,7 @@ class BrokerDesk:
             timing, database, broker, me.name, self.batches, self.recorder, self.way, self.readings, self.deputies,
             self.limiter,
         )  # fmt: skip
-        self.cancels = Cancels(database, broker, self.batches, self.way, self.readings, self.deputies)
+        self.cancels = Cancels(database, broker, self.batches, self.way, self.readings, self.deputies, self.vouching)
         own = OwnOrders(settings, broker.name, self.batches, self.vouching)
         self.protections = Protections(settings, broker, self.batches, self.positions, own)
         self.uneven = UnevenPackages(broker.name, self.batches)

@@ -62,6 +62,8 @@ class Vouching:
         ring = self.ring(batch.connection)
         take_left(ring, batch)
         told = journal_of(batch.connection, batch.entries, batch)
+        for entry in batch.entries.values():
+            be_as_asked(entry, told[entry.id])
         return partial(_denial, ring, self.settings, told)
 
     def ring(self, connection: Connection) -> KeyRing:
@@ -82,6 +84,23 @@ def _denial(ring: KeyRing, settings: Settings, told: Mapping[str, Journaled], en
 
 
 # -- WISHES ---
+def be_as_asked(entry: OrderRecord, told: Journaled) -> None:
+    """Set right whether a cancel is wished of an order: whoever writes the table can write what its row says."""
+    row_says, asked_at = entry.order["cancel_requested_at"], told.at.get("cancel_requested")
+    if row_says is not None and asked_at is None:
+        entry.set(cancel_requested_at=None)
+        entry.note("cancel_refused", "nobody is known to have asked for it")
+    elif row_says is None and asked_at is not None:
+        entry.set(cancel_requested_at=asked_at)
+        entry.note("cancel_requested", f"asked for at {asked_at.isoformat()}; its row said nothing of that any more")
+
+
+def is_asked_for(entry: OrderRecord) -> bool:
+    """Tell whether a cancel is wished of an order by its row and by its journal."""
+    row_says = entry.order["cancel_requested_at"] is not None
+    return row_says and bool(entry.batch.last_event(entry.id, ("cancel_requested",)))
+
+
 def take_left(ring: KeyRing, batch: OrderBatch) -> None:
     """Judge and record the wishes that producers have left on the rows of orders; why not stands in their events."""
     for entry in batch.entries.values():

@@ -23,7 +23,7 @@ from models.vocabulary import OPEN, Denial
 from models.wishes import SignedWish
 from worker.orders.batches import Batches
 from worker.orders.early_cancels import EarlyCancels
-from worker.orders.vouching import Kind, Vouching, carry, deny, judged, take_left
+from worker.orders.vouching import Kind, Vouching, carry, deny, is_asked_for, judged, take_left
 from worker.runtime.isolate import isolate
 
 log = structlog.get_logger()
@@ -100,7 +100,7 @@ class Wishes:
             for entry in batch.entries.values():
                 if key is not None:
                     carry(entry, SignedWish([entry.id], key, {}, None), cancel)
-                elif required == "off" or entry.order["cancel_requested_at"] is not None:
+                elif required == "off" or is_asked_for(entry):
                     cancel(entry)
                 elif entry.status in OPEN and entry.id not in had:
                     words = f"a cancel in a message has to be signed, here ([security] require is {required})"
