@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -9,7 +10,8 @@ from sqlalchemy import insert
 
 from models.clock import utcnow
 from models.record.database import Database
-from models.record.holders import decide_closings, holders
+from models.record.holders import class_terms, decide_closings, holders
+from models.record.instrument_tables import instruments
 from models.record.tables import fills, orders
 
 SHARED = {"dip": 60, "trend": 40}
@@ -67,3 +69,35 @@ def test_what_is_held_is_as_exact_as_its_executions_however_many_there_are(datab
         assert holders(connection, "a") == {
             ("coin", "BTC/USD"): Decimal("0.000000123"), ("short", "PEP"): Decimal(-1),
         }  # fmt: skip
+
+
+ORDERS = {  # asset_class, currency, filled, minutes ago
+    "the newest that was filled": ([("forex", "USD", 5, 9), ("crypto", "USD", 5, 3), ("forex", "USD", 0, 1)], "crypto"),
+    "none that was filled": ([("forex", "USD", 0, 1)], None),
+    "of another broker": ([], None),
+}
+TOLD = {
+    "told once": ([("forex", "USD")], "forex"),
+    "told in two currencies": ([("forex", "USD"), ("forex", "GBP")], None),
+    "told as two classes": ([("forex", "USD"), ("crypto", "USD")], None),
+}
+
+
+@pytest.mark.parametrize("name", [*ORDERS, *TOLD])
+def test_a_closing_order_says_the_class_of_what_is_held_and_never_a_guess(name: str, database: Database) -> None:
+    traded, told = ORDERS.get(name, ([], None)), TOLD.get(name, ([], None))
+    with database.write() as connection:
+        for n, (asset_class, currency, filled, ago) in enumerate([*traded[0], ("crypto", "EUR", 5, 0)]):
+            at = utcnow() - timedelta(minutes=ago)
+            row = {"symbol": "EUR/USD", "side": "buy", "status": "filled", "body_hash": "x", "attempt_no": 1}
+            times = dict.fromkeys(("available_at", "created_at", "updated_at"), at)
+            where = "a" if n < len(traded[0]) else "b"
+            more = {"asset_class": asset_class, "currency": currency, "filled_quantity": filled, "broker": where}
+            connection.execute(insert(orders).values(client_order_id=f"o-{n}", **row, **times, **more))
+        for asset_class, currency in told[0]:
+            one = {"broker": "a", "symbol": "EUR/USD", "asset_class": asset_class, "currency": currency}
+            connection.execute(insert(instruments).values(**one, underlying="EUR", resolved_at=utcnow()))
+    wanted = traded[1] or told[1]
+    with database.read() as connection:
+        assert class_terms(connection, "a", "EUR/USD") == ({"asset_class": wanted, "currency": "USD"} if wanted else {})
+        assert class_terms(connection, "b", "KO") == {}

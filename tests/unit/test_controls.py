@@ -12,7 +12,7 @@ from sqlalchemy import select
 from models.errors import CorroError, InvalidRequest
 from models.record.database import Database
 from models.record.tables import control_events, halts
-from tests.unit.words import Run
+from tests.unit.words import Put, Run
 from worker.control.controls import resume, stop
 from worker.control.scopes import Scope
 from worker.positions.ledger import unlock
@@ -121,3 +121,44 @@ def test_the_journals_are_listed_from_a_time_until_another(corro: Run, database:
         assert len(json.loads(corro("controls", "--json", *options)[1])) == count, options
         assert json.loads(corro("locks", "--log", "--json", *options)[1]) == []
     assert corro("locks", "--since", "1h")[0] == 2
+
+
+WHO = ("--by", "ana", "--reason", "storm")
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        (("halt", "--broker", "ibrk"), "nothing here has the broker 'ibrk' so far; near: ibkr"),
+        (("halt", "--strategy", "dipp"), "nothing here has the strategy 'dipp' so far; near: dip"),
+        (("reduce", "--symbol", "KOO"), "nothing here has the symbol 'KOO' so far; near: KO"),
+        (("halt", "--account", "ibrk:ira"), "nothing here has the account 'ibrk:ira' so far"),
+        (("halt", "--strategy", "dip", "--key", "dip-1"), "nothing here has the key 'dip-1' so far"),
+        (("kill", "--strategy", "dipp", "--yes", "--patience", "0"), "nothing here has the strategy 'dipp' so far"),
+        (
+            ("limits", "set", "max_value", "5", "--strategy", "dipp", "--symbol", "KOO"),
+            "the symbol 'KOO' so far; near: KO",
+        ),
+        (("limits", "set", "max_value", "5", "--key", "dip-1"), "nothing here has the key 'dip-1' so far"),
+        (("keys", "add", "k", "--alg", "token", "--strategies", "dipp"), "the strategy 'dipp' so far; near: dip"),
+    ],
+    ids=lambda given: " ".join(given) if isinstance(given, tuple) else "",
+)
+def test_what_nothing_here_is_called_is_taken_and_told(
+    typed: tuple[str, ...], words: str, corro: Run, put: Put
+) -> None:
+    put("o-1", strategy="dip", symbol="KO")
+    status, _, err = corro(*typed, *WHO)
+    assert status == 0, err
+    assert words in " ".join(err.split())
+    if typed[0] in ("halt", "reduce", "kill"):
+        assert len(json.loads(corro("controls", "--json")[1])) == 1
+        assert corro("resume", *typed[1:3], *typed[3:5] * (typed[0] == "halt"), *WHO)[0] == 0
+        assert json.loads(corro("controls", "--json")[1]) == []
+
+
+@pytest.mark.parametrize("typed", [(), ("--strategy", "dip"), ("--symbol", "ko"), ("--broker", "ibkr")])
+def test_of_what_is_here_nothing_is_remarked(typed: tuple[str, ...], corro: Run, put: Put) -> None:
+    put("o-1", strategy="dip", symbol="KO")
+    status, _, err = corro("halt", *typed, *WHO)
+    assert (status, "nothing here has" in err) == (0, False)

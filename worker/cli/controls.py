@@ -8,7 +8,7 @@ from producers.cli import show
 from producers.cli.app import Form, Json, Out, Since, Until, Wide, client, history, moment, operator, tell
 
 if TYPE_CHECKING:
-    from models.settings import Settings
+    from producers.client import OrderClient
     from worker.control.scopes import Scope
 
 By = Annotated[str | None, typer.Option(help="who; kept for ever")]
@@ -31,13 +31,12 @@ def named(command: str, by: str | None, reason: str | None) -> tuple[str, str]:
     return by.strip(), reason
 
 
-def scope_of(settings: "Settings", **names: str | None) -> "Scope":
-    """Return the scope of a command's options; a broker or account that is not configured is refused."""
-    from worker.control.scopes import Scope, must_be_there
+def remark(client: "OrderClient", scope: "Scope") -> None:
+    """Say on stderr which names of a scope nothing here has: what was typed is done, and may not be what was meant."""
+    from worker.control.known import unknown_names
 
-    scope = Scope.of(**names)
-    must_be_there(settings, scope)
-    return scope
+    for line in unknown_names(client.database, client.settings, scope.names.items()):
+        show.note(f"corro: {line}")
 
 
 def halt(
@@ -85,15 +84,19 @@ def drain(
 def _stop(kind: str, by: str | None, reason: str | None, json: bool, **names: str | None) -> None:
     from models.record.controls import NOUNS, in_force
     from worker.control.controls import stop
+    from worker.control.scopes import Scope, must_be_there
 
     who, why = named(kind, by, reason)
     with client() as c:
-        scope = scope_of(c.settings, **names)
+        scope = Scope.of(**names)
+        if kind == "drain":  # what waits goes elsewhere: that is no brake
+            must_be_there(c.settings, scope)
         stop(c.database, scope, kind, why, who)
         with c.database.read() as connection:
             rows = [
                 row for row in in_force(connection) if (row["scope_kind"], row["scope"]) == (scope.kind, scope.text)
             ]
+        remark(c, scope)
     if json:
         drains = kind == "drain"
         show.document(next((row for row in rows if (NOUNS[row["state"]] == "drain") is drains), None))
@@ -116,6 +119,7 @@ def resume(
     """End the control of everything; with a scope that scope's. What it does not name stays in force."""
     from models.record.controls import NOUNS, in_force
     from worker.control.controls import resume as end
+    from worker.control.scopes import Scope
     from worker.control.scopes import scope_of as about
 
     who, why = named("resume", by, reason)
@@ -123,7 +127,7 @@ def resume(
     if everyone and any(value is not None for value in given.values()):
         raise typer.BadParameter("say either a scope or --all")
     with client() as c:
-        scope = None if everyone else scope_of(c.settings, **given)
+        scope = None if everyone else Scope.of(**given)
         ended = end(c.database, scope, by=who, reason=why)
         with c.database.read() as connection:
             left = in_force(connection)

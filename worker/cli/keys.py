@@ -44,6 +44,7 @@ def add_key(
 ) -> None:
     """Add a key. A token is shown once, here, and kept as its digest."""
     from worker.control.keys import add
+    from worker.control.known import unknown_names
 
     who = operator(by)
     wanted = _names(symbols)
@@ -58,6 +59,12 @@ def add_key(
             not_before=moment("--not-before", not_before), not_after=moment("--not-after", not_after),
         )  # fmt: skip
         deployment = settings.security.deployment or database.deployment
+        bounds = [("strategy", name) for name in row["strategies"] or ()] + [
+            ("symbol", one) for one in row["symbols"] or ()
+        ]
+        unknown = unknown_names(database, settings, bounds)
+    for line in unknown:
+        show.note(f"corro: {line}")
     if json:
         show.document(
             _shown(row) | {"deployment": deployment} | ({} if token is None else {"token": token}), secret=True

@@ -11,7 +11,7 @@ import typer
 from models.errors import DatabaseUnavailable
 from producers.cli import show
 from producers.cli.app import Json, client, seconds
-from worker.cli.controls import Account, Broker, By, Key, Reason, Strategy, Symbol, named, scope_of
+from worker.cli.controls import Account, Broker, By, Key, Reason, Strategy, Symbol, named, remark
 
 if TYPE_CHECKING:
     from models.history import Row
@@ -79,10 +79,12 @@ def kill(
     Prints each second what is left. Exit 1: the patience is over, and something is left (the workers go on). They also
     go on where this command is stopped.
     """
+    from worker.control.scopes import Scope
+
     who, why = named("kill", by, reason)
     percent = _percent(collar, flatten)
     with client() as c:
-        scope = scope_of(c.settings, broker=broker, account=account, strategy=strategy, symbol=symbol, key=key)
+        scope = Scope.of(broker=broker, account=account, strategy=strategy, symbol=symbol, key=key)
         if not yes and sys.stdin.isatty() and sys.stderr.isatty():
             more = " and close the positions" if flatten else ""
             typer.confirm(f"Halt {scope.words}, cancel everything live there{more}?", abort=True, err=True)
@@ -91,6 +93,7 @@ def kill(
         asked: KillRow = {"flatten": flatten, "collar": percent, "external": external}
         begun = begin(c.database, scope, by=who, reason=why, kill=asked)
         show.note(begun.words)
+        remark(c, scope)
         c.ring_for_cancels(begun.wished)
         deadline, seen = time.monotonic() + patience, Progress(waits={"*": "not read yet"})
         while True:

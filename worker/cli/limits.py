@@ -47,7 +47,8 @@ def set_limit(
     """Set a limit, of all orders or of a scope, in place of the one there is; it holds for the next order."""
     from models.clock import utcnow
     from models.risk.names import LOCAL, Limit, limit_told, read_value
-    from worker.risk.asked import limit_until
+    from worker.control.known import unknown_names
+    from worker.risk.asked import limit_until, names_of
     from worker.risk.changes import set_limit as put
 
     kind, scope = _scope(broker, account, strategy, symbol, key)
@@ -56,10 +57,13 @@ def set_limit(
             settings.must_know(scope)
         limit = Limit(kind, scope, name, read_value(name, value), limit_until(until, utcnow(), "--"), by.strip())
         taken = put(database, settings.risk, limit, reason=reason)
+        unknown = unknown_names(database, settings, names_of(kind, scope))
     if json:
         show.document(_row(limit))
     else:
         show.say(f"limit: {limit_told(limit)}")
+    for line in unknown:
+        show.note(f"corro: {line}")
     if taken:
         show.note(f"{taken} orders that were sent before count from now on")
 

@@ -46,6 +46,16 @@ def limit_scope(given: Mapping[str, str | None], mark: str = "") -> tuple[str, s
     return next(iter(named.items()), (EVERYTHING, EVERYTHING))
 
 
+def names_of(kind: str, scope: str) -> list[tuple[str, str]]:
+    """Return the names in a limit's scope, each with its kind; of everything there are none."""
+    if kind == EVERYTHING:
+        return []
+    if "+" not in kind:
+        return [(kind, scope)]
+    names = scope.rpartition(":")[::2]  # no symbol has a colon
+    return list(zip(kind.split("+"), names, strict=True))
+
+
 def limit_until(text: str | None, now: datetime, mark: str = "") -> datetime | None:
     """Return until when a limit holds: an ISO time, a date, or a span from now such as 8h; None: until it is ended.
 
