@@ -47,7 +47,7 @@ _KEPT = (
 
 def held_by(connection: Connection, where: Which) -> Holders:
     """Return what strategies hold of symbols by the executions for which a condition holds; nothing that is flat."""
-    return _held(connection.execute(_sums(_executions(where))).tuples())
+    return _held(connection.execute(_sums(_executions(where))).all())
 
 
 def held_now(connection: Connection, strategies: Collection[str], symbols: Collection[str]) -> Holders:
