@@ -327,13 +327,8 @@ def objections(database: Database) -> list[str]:
             return [f"there is no file {database.file.path}"]
         with database.read() as connection:
             return sqlite.objections(connection)
-    from models.record.privileges import lacking
-
     with database.translated():
-        found = postgres.objections(database.engine)
-    with database.read() as connection:
-        lacks = lacking(connection)
-    return [*found, *(f"the role of this connection lacks {words}: run deploy/roles.sql again" for words in lacks)]
+        return postgres.objections(database.engine)
 
 
 def revisions() -> list[str]:

@@ -103,12 +103,15 @@ _PROMISES = (
 
 def objections(engine: Engine) -> list[str]:
     """Return why this server, or the way to it, cannot hold the record; empty where it can."""
+    from models.record.privileges import lacking
+
     with engine.connect() as connection:
         found = [
             f"{name} = {broken}: {consequence}; set it to on"
             for name, broken, consequence in _PROMISES
             if connection.exec_driver_sql(f"SHOW {name}").scalar() == broken
         ]
+        found += [f"this connection's role lacks {words}: run deploy/roles.sql again" for words in lacking(connection)]
     return found + ([_POOLED] if _shares_sessions(engine) else [])
 
 
