@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from decimal import Decimal
-from typing import Any
+from typing import TypedDict
 
 from sqlalchemy import (
     BigInteger,
@@ -12,7 +12,6 @@ from sqlalchemy import (
     Connection,
     Float,
     FromClause,
-    Select,
     Subquery,
     and_,
     cast,
@@ -27,7 +26,7 @@ from sqlalchemy import (
 
 from models.record.archive_tables import archived_fills
 from models.record.balance_tables import position_changes, position_progress, position_states
-from models.record.statements import Query, among, unindexed
+from models.record.statements import Query, Selected, among, fetch, unindexed
 from models.record.tables import SIDE_OF_FILL, fills, orders
 from models.vocabulary import Side, signed
 
@@ -45,9 +44,17 @@ _KEPT = (
 )
 
 
+class HeldSum(TypedDict):
+    strategy: str | None
+    symbol: str
+    side: str
+    units: int
+    parts: int
+
+
 def held_by(connection: Connection, where: Which) -> Holders:
     """Return what strategies hold of symbols by the executions for which a condition holds; nothing that is flat."""
-    return _held(connection.execute(_sums(_executions(where))).all())
+    return _held(fetch(connection, _sums(_executions(where)), HeldSum))
 
 
 def held_now(connection: Connection, strategies: Collection[str], symbols: Collection[str]) -> Holders:
@@ -56,11 +63,10 @@ def held_now(connection: Connection, strategies: Collection[str], symbols: Colle
     The same as `held_by` of all their executions, by one statement whose work does not grow with them: what is kept in
     balances, the executions since, and all those of a balance of which one has changed since.
     """
-    found = _NOW.rows(connection, strategies=sorted(strategies), symbols=sorted(symbols))
-    return _held((row["strategy"], row["symbol"], row["side"], row["units"], row["parts"]) for row in found)
+    return _held(_NOW.rows(connection, strategies=sorted(strategies), symbols=sorted(symbols)))
 
 
-def _now() -> Select[Any]:
+def _now() -> Selected:
     s, c = position_states.c, position_changes.c
     stale = select(c.broker, c.strategy, c.symbol).where(c.source == "ours", *_asked(c.strategy, c.symbol)).distinct()
     every = stale.cte("stale")
@@ -89,7 +95,7 @@ def _asked(strategy: ColumnElement[str], symbol: ColumnElement[str]) -> tuple[Co
     return among(strategy, "strategies"), among(symbol, "symbols")
 
 
-def _sums(executions: Subquery) -> Select[Any]:
+def _sums(executions: Subquery) -> Selected:
     """Add up in the database, whole units and parts of one as integers: SQLite's floats leave crumbs of nothing."""
     every = executions.c
     quantity = type_coerce(every.quantity, Float)
@@ -99,11 +105,11 @@ def _sums(executions: Subquery) -> Select[Any]:
     return select(every.strategy, every.symbol, every.side, *sums).group_by(every.strategy, every.symbol, every.side)
 
 
-def _held(rows: Iterable[Sequence[Any]]) -> Holders:
+def _held(rows: Iterable[HeldSum]) -> Holders:
     sums: dict[tuple[str | None, str], list[Decimal]] = {}
-    for strategy, symbol, side, units, parts in rows:
-        held = Decimal(units) + Decimal(parts).scaleb(-_PLACES)
-        sums.setdefault((strategy, symbol), []).append(signed(Side(side)) * held)
+    for row in rows:
+        held = Decimal(row["units"]) + Decimal(row["parts"]).scaleb(-_PLACES)
+        sums.setdefault((row["strategy"], row["symbol"]), []).append(signed(Side(row["side"])) * held)
     found = {whose: round(sum(parts, _ZERO), _places(parts)) for whose, parts in sums.items()}
     return {whose: held for whose, held in found.items() if held}
 
@@ -117,7 +123,7 @@ def _executions(where: Which) -> Subquery:
     return union_all(*_parts(where)).subquery()
 
 
-def _parts(where: Which | None) -> tuple[Select[Any], Select[Any]]:
+def _parts(where: Which | None) -> tuple[Selected, Selected]:
     """Return the queries of the executions in the record, and of the archived ones."""
     f, a = fills.c, archived_fills.c
     own = select(f.strategy, f.symbol, SIDE_OF_FILL.label("side"), f.quantity)
@@ -126,4 +132,4 @@ def _parts(where: Which | None) -> tuple[Select[Any], Select[Any]]:
     return (own, gone) if where is None else (own.where(where(fills)), gone.where(where(archived_fills)))
 
 
-_NOW = Query(_now())
+_NOW = Query(_now(), HeldSum)

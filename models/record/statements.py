@@ -56,7 +56,7 @@ Values = Mapping[str, object]
 Change = tuple[Values, Values]
 #: Clauses by the names of columns: of values that are bound, or of columns of many rows.
 _Clauses = Mapping[str, ColumnElement[Any]]
-_Select = Select[Any]
+Selected = Select[Any]
 _Convert = Callable[[object], object] | None
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -74,7 +74,7 @@ def upsert(connection: Connection, table: Table) -> Insert:
     return cast("Insert", _module(connection.dialect).insert(table))
 
 
-def fetch(connection: Connection, statement: _Select, kind: type[R]) -> list[R]:  # noqa: ARG001 -- for mypy
+def fetch(connection: Connection, statement: Selected, kind: type[R]) -> list[R]:  # noqa: ARG001 -- for mypy
     """Return the rows of a statement that selects the columns of `kind`, one of `models.record.rows`."""
     return [cast(R, dict(row)) for row in connection.execute(statement).mappings()]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import ColumnElement, Connection, select
 
@@ -95,10 +95,10 @@ def _has(connection: Connection, *which: ColumnElement[bool]) -> bool:
     return connection.execute(select(1).where(*which).limit(1)).first() is not None
 
 
-def _texts(connection: Connection, column: ColumnElement[Any]) -> set[str]:
+def _texts(connection: Connection, column: ColumnElement[str]) -> set[str]:
     return set(connection.execute(select(column).where(column.is_not(None)).distinct()).scalars())
 
 
-def _of_newest(connection: Connection, column: ColumnElement[Any]) -> set[str]:
+def _of_newest(connection: Connection, column: ColumnElement[str]) -> set[str]:
     newest = select(column.label("name")).order_by(orders.c.created_at.desc()).limit(_NEWEST).subquery()
     return _texts(connection, newest.c.name)
