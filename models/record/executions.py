@@ -45,6 +45,8 @@ _KEPT = (
 
 
 class HeldSum(TypedDict):
+    """What was bought, or sold, of a symbol by a strategy: whole units, and parts of one."""
+
     strategy: str | None
     symbol: str
     side: str
