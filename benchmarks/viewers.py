@@ -1,6 +1,6 @@
-"""Whoever looks at a page's server, in a process of their own; each ends with its stdin, and says then what it saw.
+"""Whoever looks at a page's server, in a process of their own, which ends with its stdin and says then what it saw.
 
-`viewers.py pages PORT PATH ...`: browsers, a thread for each path: each does what page.js does: it hears of changes,
+`viewers.py pages PORT PATH ...`: browsers, a thread for each path; each does what page.js does: it hears of changes,
 asks for its page anew, at most once a second and every five at least. One more scrapes /metrics every five seconds.
 `viewers.py events PORT`: a strategy that follows the journal, and one beside it that never reads its answer.
 """
@@ -13,10 +13,12 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 
 _EVERY_S, _LEAST_S = 5.0, 1.0
+_READY = "looking"
 _ended = threading.Event()
 
 
@@ -29,6 +31,7 @@ class Viewers:
 
     def __init__(self, port: int) -> None:
         self.port = port
+        self._is_there = threading.Semaphore(0)
         #: Milliseconds of each answer by what was asked, and what was not answered by 200.
         self.ms: dict[str, list[float]] = {}
         self.failed: list[str] = []
@@ -54,12 +57,21 @@ class Viewers:
         changed = threading.Event()
         threading.Thread(target=self._hear, args=(changed,), daemon=True).start()
         self.ask(path)
+        self._is_there.release()
         while not _ended.is_set():
             began = time.monotonic()
             changed.clear()
             self.ask(path, **{"Corro-Again": "1"})
             changed.wait(_EVERY_S)
             _ended.wait(max(0.0, began + _LEAST_S - time.monotonic()))
+
+    def begin(self, paths: Sequence[str]) -> None:
+        """Open each page and the scrape; returns once every page is there."""
+        for path in paths:
+            threading.Thread(target=self.browse, args=(path,), daemon=True).start()
+        for _ in paths:
+            self._is_there.acquire()
+        threading.Thread(target=self.scrape, daemon=True).start()
 
     def _hear(self, changed: threading.Event) -> None:
         line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
@@ -81,11 +93,11 @@ def follow(port: int) -> dict[str, object]:
     sleeper.sendall(b"GET /api/v1/events?since=0 HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n\r\n")
     line = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     line.request("GET", "/api/v1/events", headers={"Accept": "text/event-stream"})
-    lags: list[float] = []
-    ids: list[int] = []
+    answer, lags, ids = line.getresponse(), list[float](), list[int]()
+    print(_READY, flush=True)
 
     def read() -> None:
-        for text in line.getresponse():
+        for text in answer:
             if text.startswith(b"data:"):
                 event = json.loads(text[5:])
                 ids.append(event["id"])
@@ -111,10 +123,8 @@ def main() -> None:
         print(json.dumps(follow(int(port))))
         return
     viewers = Viewers(int(port))
-    threads = [threading.Thread(target=viewers.browse, args=(path,), daemon=True) for path in paths]
-    threads.append(threading.Thread(target=viewers.scrape, daemon=True))
-    for thread in threads:
-        thread.start()
+    viewers.begin(paths)
+    print(_READY, flush=True)
     _ended.wait()
     print(json.dumps({"ms": viewers.ms, "failed": viewers.failed}))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal
 
 from sqlalchemy import Connection
 
@@ -68,7 +67,6 @@ from worker.orders.succession import (
 from worker.orders.windows import pause_after
 from worker.runtime.said import Said
 
-_ZERO = Decimal(0)
 _OUTCOMES: tuple[tuple[type[BrokerError], Outcome], ...] = (
     (OutcomeUnknown, Outcome.UNKNOWN),
     (Refused, Outcome.REFUSED),
@@ -221,13 +219,12 @@ class Recorder:
             _accept(entry, attempt_no)  # its executions prove the replace, so they are no late ones of somebody else
             promote(entry, attempt_no)
         late = [entry.fill(attempt_no, fill) for fill in report.fills]
-        filled = report.filled_quantity or _ZERO
         if infer or report.status in DONE:
             fills.infer(entry, attempt_no, report, complete=infer)
         if is_doubted(attempt) and not asked:
             entry.set_attempt(attempt_no, next_check_at=entry.now)
             return  # it was refused and is being canceled: what became of it is asked, not overheard
-        dead = report.status is BrokerStatus.REJECTED and not filled and not report.fills
+        dead = report.status is BrokerStatus.REJECTED and not report.filled_quantity and not report.fills
         if dead and not any(row["quantity"] for row in entry.fills_of(attempt_no)):
             self._refused(entry, attempt_no, report)
             return
@@ -345,6 +342,9 @@ class Recorder:
         for report in reports:
             found = place_of(report, index)
             entry = batch.get(found[0]) if found else None
+            if found and entry and found[1] not in entry.attempts:  # nothing is booked by halves, nor as a stranger's
+                self._said.once("row_altered", client_order_id=entry.id, attempt_no=entry.order["attempt_no"])
+                continue
             if found is None or entry is None or self._is_strange(entry, found[1], report):
                 left.append(report)
             elif isinstance(report, FillReport) and fills.is_unexplained(entry, found[1], report):
@@ -355,8 +355,7 @@ class Recorder:
 
     def _is_strange(self, entry: OrderRecord, attempt_no: int, report: Report) -> bool:
         """Tell whether a report only carries an id of ours: an order on other terms, perhaps a stranger's."""
-        against = objections(entry, attempt_no, report, self.rewrites)
-        if against:
+        if against := objections(entry, attempt_no, report, self.rewrites):
             about = {"attempt_no": attempt_no, "why": ", ".join(against)}
             self._said.once("report_not_ours", client_order_id=entry.id, **about)
         return bool(against)
@@ -396,5 +395,4 @@ def _accept(entry: OrderRecord, attempt_no: int) -> None:
 
 
 def _words(report: OrderReport) -> str | None:
-    parts = [report.code, report.message or report.raw_status]
-    return discreet(" ".join(part for part in parts if part)) or None
+    return discreet(" ".join(filter(None, (report.code, report.message or report.raw_status)))) or None

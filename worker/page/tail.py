@@ -18,7 +18,7 @@ from producers.ear import EVERYTHING, Ear
 
 #: Events in memory.
 _KEPT = 5_000
-#: Seconds between looks where nothing was heard, and where much is.
+#: Seconds between looks where nothing was heard, or nobody is told more often; and where much is and somebody follows.
 _EVERY_S, _OFTEN_S = 1.0, 0.1
 #: Seconds after which a follower without an event is given a sign of life.
 _SIGN_S = 15.0
@@ -38,7 +38,8 @@ class Tail:
         #: Everything after this id, up to `_end`, is in memory; None while nobody looks.
         self._begin: int | None = None
         self._end = 0
-        self._readers = 0
+        #: Whoever is there, and those of them who want the events themselves, soon.
+        self._readers = self._followers = 0
         self._task: asyncio.Task[None] | None = None
         self._grown = asyncio.Event()
 
@@ -53,6 +54,7 @@ class Tail:
         if since is None:
             await asyncio.to_thread(own.latest, 0)
         self._readers += 1
+        self._followers += 1
         try:
             while True:
                 self._begin_to_look()
@@ -71,6 +73,7 @@ class Tail:
                         yield []
         finally:
             self._readers -= 1
+            self._followers -= 1
 
     async def changes(self, least_s: float) -> AsyncIterator[int | None]:
         """Yield the newest event's id whenever there is a newer one, and None now and then as a sign of life.
@@ -126,7 +129,7 @@ class Tail:
                     self._keep(found, stream.since)
                 if len(found) == LOOK:
                     continue  # there is more: whoever waits here falls behind
-                await asyncio.sleep(_OFTEN_S)
+                await asyncio.sleep(_OFTEN_S if self._followers else _EVERY_S)
                 await asyncio.to_thread(heard.wait, _EVERY_S)
         self._task = self._begin = None
 
