@@ -29,6 +29,7 @@ from sqlalchemy import (
     column,
     exists,
     func,
+    literal_column,
     select,
     update,
 )
@@ -297,7 +298,7 @@ def among(column: ColumnElement[str], name: str) -> ColumnElement[bool]:
 
 def unindexed(column: ColumnElement[T]) -> ColumnElement[T]:
     """Keep a text column from being what rows are found by: SQLite's planner may prefer it to a far better one."""
-    return func.coalesce(column, "")
+    return func.coalesce(column, literal_column("''"))  # no value: what is grouped by has to read the same twice
 
 
 @compiles(_Among)

@@ -13,6 +13,7 @@ from models.history import History
 from models.history.blotter import Choice, Listed, blotter
 from models.record.database import Database, upgrade
 from models.record.evidence import unresolved
+from models.record.tables import STRAY_INDEX
 from models.settings import load_settings
 from models.vocabulary import OPEN
 from tests.traced import traced
@@ -49,8 +50,10 @@ def test_no_table_is_read_from_end_to_end(number: int, empty: Database, tmp_path
     for statement in selects:
         with empty.read() as connection:
             plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}")]
-        scans = [line for line in plan if line.startswith("SCAN") and "INDEX" not in line and "CONSTANT" not in line]
-        assert not [line for line in scans if "subquery" not in line], (name, plan)
+        # Without a limit an index is read from end to end as well as a table is, unless hardly anything is in it.
+        small = ("INDEX",) if "LIMIT" in statement else (str(STRAY_INDEX.name),)
+        scans = [line for line in plan if line.startswith("SCAN") and not any(word in line for word in small)]
+        assert not [line for line in scans if "subquery" not in line and "CONSTANT" not in line], (name, plan)
         assert not [line for line in plan if _ALL_OF_A_BROKER.fullmatch(line)], (name, plan)
         if not name.startswith(_SORTED_AFTERWARDS) and not name.startswith("leader"):
             assert "USE TEMP B-TREE FOR ORDER BY" not in plan, (name, plan)

@@ -131,11 +131,12 @@ class PositionLedger:
     ) -> dict[str, Decimal]:
         """Add up fills, ours and others', with ids above and up to these."""
         f, e, o = fills.c, external_fills.c, orders.c
+        symbol = unindexed(f.symbol)  # found by their ids, however handy an index of symbols were for the groups
         own = (
-            select(f.symbol, SIDE_OF_FILL, func.sum(f.quantity))
+            select(symbol, SIDE_OF_FILL, func.sum(f.quantity))
             .join_from(fills, orders, f.client_order_id == o.client_order_id)
             .where(_at(fills, self.broker), f.id > own_after)
-            .group_by(f.symbol, SIDE_OF_FILL)
+            .group_by(symbol, SIDE_OF_FILL)
         )
         others = (
             select(e.symbol, e.side, func.sum(e.quantity))
@@ -151,7 +152,7 @@ class PositionLedger:
         f, e, o = fills.c, external_fills.c, orders.c
         lately = self.now - settle
         own = (
-            select(f.symbol)
+            select(unindexed(f.symbol))
             .join_from(fills, orders, f.client_order_id == o.client_order_id)
             .where(_at(fills, self.broker), f.id > self.fills_id, f.recorded_at >= lately)
         )
