@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-import threading
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -70,10 +69,7 @@ class Database:
         self._lines = None if self.is_sqlite else OpenLines(self.engine, self._tell)
         self._dbapi: Any = self.engine.dialect.loaded_dbapi
         self._reader = self.engine.execution_options(corro_read=True)
-        # SQLite has one writer, and one that finds the file locked sleeps; threads of a process can take turns better,
-        # and share a connection.
-        self._turn = threading.Lock()
-        self._writer: Connection | None = None
+        self._pen = sqlite.Pen(self.engine, self.file, repr(self.url), PATIENCE_S) if self.is_sqlite else None
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
@@ -82,27 +78,9 @@ class Database:
         Raises:
             DatabaseUnavailable: the database cannot be reached, or stayed locked.
         """
-        if not self.is_sqlite:
-            with self.translated(), self.engine.begin() as connection:
-                yield connection
-                changed = told.taken(connection)
-            self._tell(changed)
-            return
-        if not self._turn.acquire(timeout=PATIENCE_S):
-            raise DatabaseUnavailable(f"database {self.url!r} is locked: another thread has been writing too long")
-        try:
-            with self.translated():
-                self._writer = self._writer or self.engine.connect()
-                if self.file is not None:
-                    self.file.must_be_there()
-                with self._writer.begin():
-                    yield self._writer
-                    changed = told.taken(self._writer)
-        except BaseException:
-            self._put_down_the_pen()  # whatever state it is in, the next one begins anew
-            raise
-        finally:
-            self._turn.release()
+        with self.translated(), self._pen.writing() if self._pen else self.engine.begin() as connection:
+            yield connection
+            changed = told.taken(connection)
         self._tell(changed)
 
     def _tell(self, changed: Collection[str]) -> None:
@@ -157,11 +135,6 @@ class Database:
                 f"database {self.url!r} is not the one this process began with (deployment {self.deployment}, now "
                 f"{row[0] if row else 'none'}): put the right one there, or start this process again"
             )
-
-    def _put_down_the_pen(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
@@ -218,8 +191,8 @@ class Database:
 
     def close(self) -> None:
         """Close every connection."""
-        with self._turn:
-            self._put_down_the_pen()
+        if self._pen is not None:
+            self._pen.close()
         if self._lines is not None:
             self._lines.close()
         self.engine.dispose()
@@ -239,7 +212,7 @@ def _engine(url: str) -> Engine:
             url, connect_args={"timeout": PATIENCE_S, "check_same_thread": False}, pool_size=20, **_JSON
         )
         event.listen(engine, "connect", lambda driver, _record: sqlite.pin(driver, PATIENCE_S))
-        event.listen(engine, "begin", sqlite.begin)
+        event.listen(engine, "begin", lambda connection: sqlite.begin(connection, PATIENCE_S))
         return engine
     postgres.must_be_known(make_url(url))
     engine = create_engine(

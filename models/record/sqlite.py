@@ -5,13 +5,17 @@ The counterpart of `models.record.postgres`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import stat
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
-from sqlalchemy import URL, Connection
+from sqlalchemy import URL, Connection, Engine
 
 from models.errors import DatabaseUnavailable
 
@@ -19,6 +23,8 @@ from models.errors import DatabaseUnavailable
 _WAL_PAGES = 10_000
 #: What each connection keeps of the file; a worker has several, and the system keeps the file too.
 CACHE_KB = 1000
+#: Seconds between two looks at a lock that another process holds: the first, the longest, and how they grow.
+_LOOK_S, _LONGEST_LOOK_S, _GROWTH = 0.0002, 0.004, 1.5
 #: SQLite's names for a file that is none of its own, or is damaged.
 _GARBLED = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
 
@@ -56,11 +62,35 @@ def pin(driver: sqlite3.Connection, patience_s: float) -> None:
     cursor.close()
 
 
-def begin(connection: Connection) -> None:
-    """Begin a transaction: one that writes takes the lock at once."""
-    reading = connection.get_execution_options().get("corro_read")
-    driver = cast(sqlite3.Connection, connection.connection.driver_connection)
-    driver.execute("BEGIN" if reading else "BEGIN IMMEDIATE")
+def be_patient(connection: Connection, patience_s: float) -> None:
+    """Have SQLite itself wait so long for a lock; 0 leaves the waiting of a connection that writes to `begin`.
+
+    SQLite sleeps 1, 2, 5, 10 ... up to 100 ms between two looks, while a commit takes a fraction of a millisecond: of
+    several processes that write, one that was unlucky twice would be late by ten commits of the others.
+    """
+    _driver(connection).execute(f"PRAGMA busy_timeout={patience_s * 1000:.0f}")
+
+
+def begin(connection: Connection, patience_s: float) -> None:
+    """Begin a transaction: one that writes takes the lock at once, and waits for it so many seconds."""
+    driver = _driver(connection)
+    if connection.get_execution_options().get("corro_read"):
+        driver.execute("BEGIN")
+        return
+    end, pause_s = time.monotonic() + patience_s, _LOOK_S
+    while True:
+        try:
+            driver.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError as error:
+            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > end:
+                raise
+        time.sleep(pause_s)
+        pause_s = min(pause_s * _GROWTH, _LONGEST_LOOK_S)
+
+
+def _driver(connection: Connection) -> sqlite3.Connection:
+    return cast(sqlite3.Connection, connection.connection.driver_connection)
 
 
 def is_garbled(error: object) -> bool:
@@ -72,6 +102,59 @@ def objections(connection: Connection) -> list[str]:
     """Return why this file cannot hold the record; empty where it can."""
     state = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
     return [] if state == "ok" else [f"the file is damaged: {state}"]
+
+
+class Pen:
+    """Writes to a file, for all threads of a process: they take turns, and share a connection.
+
+    SQLite has one writer, and whoever finds the file locked has to look again and again; threads can wait better.
+
+    Args:
+        engine: of the file.
+        file: seen to be there before each transaction; None for what is no file.
+        shown: the database as words may name it.
+        patience_s: seconds to wait for a turn, and for the lock.
+    """
+
+    def __init__(self, engine: Engine, file: DatabaseFile | None, shown: str, patience_s: float) -> None:
+        self._engine, self._file, self._shown, self._patience_s = engine, file, shown, patience_s
+        self._turn = threading.Lock()
+        self._writer: Connection | None = None
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Open a transaction that writes; commits at the end, rolls back on an exception.
+
+        Raises:
+            DatabaseUnavailable: no turn came, or the file is not there any more.
+        """
+        if not self._turn.acquire(timeout=self._patience_s):
+            raise DatabaseUnavailable(f"database {self._shown} is locked: another thread has been writing too long")
+        try:
+            if self._writer is None:
+                self._writer = self._engine.connect()
+                be_patient(self._writer, 0)
+            if self._file is not None:
+                self._file.must_be_there()
+            with self._writer.begin():
+                yield self._writer
+        except BaseException:
+            self._put_down()  # whatever state it is in, the next one begins anew
+            raise
+        finally:
+            self._turn.release()
+
+    def close(self) -> None:
+        """Wait for the transaction under way, and give the connection back."""
+        with self._turn:
+            self._put_down()
+
+    def _put_down(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with contextlib.suppress(Exception):  # one that is beyond help is thrown away
+                be_patient(writer, self._patience_s)
+            writer.close()
 
 
 class DatabaseFile:
