@@ -98,9 +98,11 @@ def store_bars(connection: Connection, broker: str, symbol: str, timeframe: str,
     statement = upsert(connection, bars)
     keys = ("broker", "symbol", "timeframe", "start")
     values = {name: statement.excluded[name] for name in _BAR}
+    same = {"broker": broker, "symbol": symbol, "timeframe": timeframe}
+    told = ("start", *_BAR)
     connection.execute(
         statement.on_conflict_do_update(index_elements=[bars.c[name] for name in keys], set_=values),
-        [{"broker": broker, "symbol": symbol, "timeframe": timeframe, **asdict(bar)} for bar in page],
+        [{**same, **{name: getattr(bar, name) for name in told}} for bar in page],
     )
 
 

@@ -77,7 +77,9 @@ def upsert(connection: Connection, table: Table) -> Insert:
 
 def fetch(connection: Connection, statement: Selected, kind: type[R]) -> list[R]:  # noqa: ARG001 -- for mypy
     """Return the rows of a statement that selects the columns of `kind`, one of `models.record.rows`."""
-    return [cast(R, dict(row)) for row in connection.execute(statement).mappings()]
+    found = connection.execute(statement)
+    names = list(found.keys())
+    return [cast(R, dict(zip(names, row, strict=True))) for row in found]
 
 
 def _module(dialect: Dialect) -> ModuleType:

@@ -28,6 +28,7 @@ from models.record.tables import fetches, workers
 from models.reports import Bars
 from models.settings import Settings
 from models.timeframes import NEW_YORK
+from tests.kit.waiting import eventually
 from tests.unit.fetch_bench import FetchBench, bar, raising
 from worker.data.fetching import TRIES
 
@@ -270,7 +271,7 @@ def test_another_worker_goes_on_from_the_cursor(bench: FetchBench, how: str) -> 
     bench.broker.answer = answer
     bench.fetcher.take("bars", "f", {"symbol": "SPY", "timeframe": "1Min", "start": "2025-12-01", "end": "2025-12-20"})
     assert caught.wait(10)
-    cursor = bench.row()["cursor"]
+    cursor = eventually(lambda: bench.row()["cursor"])  # the second page is asked for while the first is stored
     second = bench.worker("w2")
     second.sweep()
     assert bench.settle(fetcher=second)["worker"] == "w1"  # it is alive

@@ -38,6 +38,8 @@ _UNSET_INTEGERS = frozenset({2**31 - 1, -(2**31), 2**63 - 1, 2**63, -(2**63)})
 _UNSET_DOUBLE = Decimal("1.7e308")
 #: No account, order or bar holds as much: a number beyond is an error of somebody, and no column takes it.
 _LARGEST = Decimal("1e18")
+#: Less than any of the numbers that mean "not set".
+_PLAIN = 1e9
 #: Nor is there so much of anything that is counted one by one.
 _MOST = 10**9
 #: ASCII only, and no underscores: Decimal would take "1_0" and Arabic digits.
@@ -56,6 +58,8 @@ def number(value: object) -> Decimal | None:
     Raises:
         ValueError: it said something that is no number, or one of 1e18 and more.
     """
+    if type(value) is float and abs(value) < _PLAIN:  # nearly all there are; NaN is not less than anything
+        return Decimal(_digits(value))
     text = _digits(value) if isinstance(value, float) else str(value).strip()
     if text.lower().lstrip("+-") in _NOT_A_NUMBER:
         return None

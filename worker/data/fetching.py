@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 
 import structlog
 
@@ -46,6 +48,7 @@ from models.messages import FetchRequest
 from models.record.database import Database
 from models.record.fetches import (
     MARKET_DATA,
+    BarsRequest,
     as_json,
     check,
     insert_fetch,
@@ -112,6 +115,7 @@ class Fetcher:
         self.rows = FetchRows(database, broker.name, worker, settings.timing)
         self._long = ThreadPoolExecutor(LONG_LANES, thread_name_prefix="bars")
         self._short = ThreadPoolExecutor(SHORT_LANES, thread_name_prefix="data")
+        self._pages = ThreadPoolExecutor(LONG_LANES, thread_name_prefix="page")
         self._lock = threading.Lock()
         self._here: dict[str, Future[None]] = {}
         self._stopping = threading.Event()
@@ -142,6 +146,7 @@ class Fetcher:
         with self._lock:
             self._stopping.set()
             asked = list(self._here.values())
+        self._pages.shutdown(wait=False)
         for lanes in (self._long, self._short):
             lanes.shutdown(wait=False, cancel_futures=True)
         if wait([future for future in asked if not future.cancelled()], CLOSE_S).not_done:
@@ -301,13 +306,36 @@ class Fetcher:
     def _bars(self, row: FetchRow) -> Mapping[str, object]:
         """Read bars page by page, each stored before the next is asked for: who takes it over goes on from there."""
         wanted = parse_bars(row["request"], row["created_at"])
-        for start, end in wanted.pages(row["cursor"]):
-            if self._stopping.is_set():
-                raise Stopping
-            self.rows.store(row, wanted, self._page(wanted.symbol, wanted.frame, start, end), end)
+        for page, until in self._pages_of(wanted, row["cursor"]):
+            self.rows.store(row, wanted, page, until)
         if not row["stored"]:
             raise NoData(f"no {wanted.frame.name} bars of {wanted.symbol} from {wanted.start} to {wanted.end}")
         return {**self.rows.summary(wanted), "left_out": left_out(row)}
+
+    def _pages_of(self, wanted: BarsRequest, cursor: datetime | None) -> Iterator[tuple[Bars, datetime]]:
+        """Yield the bars of each page and where it ends; the broker is asked for the next one while one is stored.
+
+        Raises:
+            Stopping: this worker ends.
+        """
+        spans = wanted.pages(cursor)
+        coming = self._ask(wanted, next(spans, None))
+        while coming is not None:
+            (future, until), span = coming, next(spans, None)
+            page, stopping = future.result(), self._stopping.is_set()
+            coming = None if stopping else self._ask(wanted, span)
+            yield page, until
+            if stopping and span is not None:
+                raise Stopping
+
+    def _ask(self, wanted: BarsRequest, span: tuple[datetime, datetime] | None) -> tuple[Future[Bars], datetime] | None:
+        if span is None:
+            return None
+        read = partial(self._page, wanted.symbol, wanted.frame, *span)
+        try:
+            return self._pages.submit(copy_context().run, read), span[1]
+        except RuntimeError:  # these threads take nothing more
+            raise Stopping from None
 
     def _page(self, symbol: str, frame: Timeframe, start: datetime, end: datetime) -> Bars:
         """Read the bars of one page, in whole bars, under corro's labels; none is an answer."""
@@ -317,7 +345,8 @@ class Fetcher:
         except NoData:
             return Bars()
         labelled = {frame.label(bar.start): bar for bar in found}
-        good = (replace(bar, start=at) for at, bar in sorted(labelled.items()) if start <= at < end)
+        found_there = ((at, bar) for at, bar in sorted(labelled.items()) if start <= at < end)
+        good = (bar if bar.start == at else replace(bar, start=at) for at, bar in found_there)
         return Bars(good, left_out=found.left_out if isinstance(found, Bars) else 0)
 
 
