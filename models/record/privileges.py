@@ -45,8 +45,8 @@ _LACKING = text(
     "ELSE has_column_privilege(a.attrelid, a.attnum, n.p) END ORDER BY n.t, n.p, n.c"
 )
 _MAY = text(
-    "SELECT has_any_column_privilege('attempts', 'INSERT') AS works, "
-    "has_any_column_privilege('orders', 'INSERT') AS produces"
+    "SELECT has_any_column_privilege(to_regclass('attempts'), 'INSERT') AS works, "
+    "has_any_column_privilege(to_regclass('orders'), 'INSERT') AS produces"
 )
 #: Columns that are named in words, of all that a role lacks.
 _NAMED = 3
@@ -57,6 +57,7 @@ def lacking(connection: Connection) -> list[str]:
 
     Whether it is a worker's or a producer's role is told by what it may do: who may record no order is asked nothing.
     """
+    # Before the first migration there are no tables, and nothing is asked.
     may = connection.execute(_MAY).one()
     needed = list(_of_workers() if may.works else _of_producers() if may.produces else ())
     found = connection.execute(

@@ -288,8 +288,10 @@ def _collar(case: _AskedOrder, limit: Limit) -> Refuse | None:
     order, reference = case.order, case.reference
     if reference is None:
         return _no_price(case, limit)
-    if order.limit_price is None or not reference:
+    if order.limit_price is None:
         return None
+    if not reference:  # of nothing nobody can say how far so many percent are
+        return _no_price(case, limit)
     away = signed(order.side) * (order.limit_price - reference) / abs(reference) * 100
     if away <= limit.number:
         return None

@@ -20,6 +20,7 @@ from models.record.usage import COUNTED, KEY, keep
 from models.settings import Settings
 from tests.unit.words import Put, Run
 from worker.risk.limiter import Limiter
+from worker.risk.prices import known_prices
 from worker.risk.recount import UsageKeeper, recompute, take_in
 
 BY = ("--by", "ann", "--reason", "house rule")
@@ -257,3 +258,16 @@ def test_a_limit_that_is_set_or_ended_is_one_json_document(database: Database, r
         "until": row["until"].isoformat().replace("+00:00", "Z"), "set_by": "ann",
     }  # fmt: skip
     assert json.loads(run("limits", "clear", "max_value", "--symbol", "KO", "--json", *BY).out) == told
+
+
+def test_a_coin_of_a_millionth_has_the_price_that_its_position_tells(database: Database) -> None:
+    """Of 0.0000004 USD six decimals leave nothing, of 0.0000123 not enough for a collar of 1 %."""
+    held = {"COIN/USD": ("250000000", "100", "0.0000004"), "SHIB/USD": ("100000000", "1234.5", "0.000012345")}
+    with database.write() as connection:
+        for symbol, (quantity, value, _) in held.items():
+            row = {"broker": "a", "symbol": symbol, "quantity": Decimal(quantity), "market_value": Decimal(value)}
+            connection.execute(insert(position_snapshots).values(**row, currency="USD", taken_at=utcnow()))
+        found = known_prices(connection, list(held), utcnow(), 60.0, "USD")
+    assert {symbol: price.price for symbol, price in found.items()} == {
+        symbol: Decimal(price) for symbol, (_, _, price) in held.items()
+    }

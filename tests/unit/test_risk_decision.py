@@ -96,6 +96,7 @@ CASES: list[tuple[str, str, dict[str, Any], str]] = [
     ("collar_percent", "5", {"order": replace(SELL, limit_price=D("-42.00")), "price": BELOW_ZERO}, "Pass"),
     ("collar_percent", "5", {"order": replace(SELL, limit_price=D("-42.01")), "price": BELOW_ZERO}, "price_collar"),
     ("collar_percent", "5", {"price": None}, "no_price"),
+    ("collar_percent", "5", {"price": replace(FRESH, price=D(0))}, "no_price"),
     ("collar_percent", "5", {"price": OLD}, "no_price"),
     ("collar_percent", "5", {"order": MARKET}, "Pass"),
     ("self_trade", "deny", {"meets": "o-7"}, "self_trade"),

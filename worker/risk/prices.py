@@ -33,6 +33,8 @@ PATIENCE_S = 1.0
 _AT_ONCE = 8
 #: Executions looked at for the prices of symbols.
 _MOST_FILLS = 500
+#: Significant digits of a price that follows from a position's value.
+_DIGITS = 12
 #: A price that is so much newer than the one that is kept is kept in its place.
 _NEWER = timedelta(seconds=1)
 
@@ -106,8 +108,13 @@ def _of_positions(
     size = {symbol: multiplier_of(connection, symbol) for symbol in symbols}
     for row in connection.execute(query.where(p.symbol.in_(symbols), p.market_value.is_not(None)).order_by(p.taken_at)):
         if row.quantity and row.market_value and (one := size[row.symbol]):
-            price = round(abs(row.market_value / row.quantity / one), 6)
+            price = _to_digits(abs(row.market_value / row.quantity / one))
             yield row.symbol, ReferencePrice(price, row.taken_at, f"position {row.broker}", row.currency or currency)
+
+
+def _to_digits(price: Decimal) -> Decimal:
+    """Round to digits, not to decimals: a coin may be worth a millionth, of which six decimals leave nothing."""
+    return round(price, max(_DIGITS - 1 - price.adjusted(), 0)) if price else price
 
 
 def multiplier_of(connection: Connection, symbol: str) -> Decimal | None:
