@@ -286,12 +286,10 @@ def _approval(case: _AskedOrder, limit: Limit) -> Refuse | None:
 
 def _collar(case: _AskedOrder, limit: Limit) -> Refuse | None:
     order, reference = case.order, case.reference
-    if reference is None:
+    if not reference:  # nor can anybody say how far so many percent of nothing are
         return _no_price(case, limit)
     if order.limit_price is None:
         return None
-    if not reference:  # of nothing nobody can say how far so many percent are
-        return _no_price(case, limit)
     away = signed(order.side) * (order.limit_price - reference) / abs(reference) * 100
     if away <= limit.number:
         return None
