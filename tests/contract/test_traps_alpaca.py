@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from models.errors import (
     BrokerError,
@@ -228,6 +230,44 @@ def test_refused_keys_do_not_hammer_the_stream(desk: AlpacaDesk) -> None:
     finally:
         stream.stop()
     assert desk.broker.is_connected()
+
+
+def test_a_stream_that_goes_on_saying_other_things_is_left_and_tried_again(
+    desk: AlpacaDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames of another kind for ever are no answer, and no connection that anybody would hear an order on.
+
+    Guard: the time that `AlpacaStream._listen` gives to `_authorize`. docs/facts/alpaca.md#4.1.
+    """
+    connections: list[str] = []
+
+    async def talk(request: web.Request) -> web.WebSocketResponse:
+        connections.append(request.path)
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        while not socket.closed:
+            await socket.send_json({"stream": "elsewhere", "data": {}})
+            await asyncio.sleep(0.02)
+        return socket
+
+    app = web.Application()
+    app.add_routes([web.get("/stream", talk)])
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    desk.house.run(runner.setup())
+    desk.house.run(web.TCPSite(runner, "127.0.0.1", 0).start())
+    monkeypatch.setattr(alpaca_stream, "_PATIENCE_S", 0.3)
+    stream = alpaca_stream.AlpacaStream(
+        "alpaca", f"ws://127.0.0.1:{runner.addresses[0][1]}/stream", "k", "s",
+        on_event=lambda _: None, on_gap=lambda: None,
+    )  # fmt: skip
+    stream.start()
+    try:
+        eventually(lambda: len(connections) > 1)
+        assert stream._complaint
+        assert not stream.is_listening
+    finally:
+        stream.stop()
+        desk.house.run(runner.cleanup())
 
 
 def test_what_the_stream_missed_is_read_when_it_is_back(desk: AlpacaDesk) -> None:

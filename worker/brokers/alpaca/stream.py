@@ -155,7 +155,8 @@ class AlpacaStream:
         async with connect(
             self._url, open_timeout=_PATIENCE_S, close_timeout=1, ping_interval=15, ping_timeout=15, max_size=2**22
         ) as socket:
-            await self._authorize(socket)
+            async with asyncio.timeout(_PATIENCE_S):  # whatever else it says meanwhile
+                await self._authorize(socket)
             await asyncio.to_thread(self._guarded, self._on_gap)
             async for frame in socket:
                 await self._handle(frame)
@@ -182,7 +183,7 @@ class AlpacaStream:
 
     async def _expect(self, socket: WebSocketClientProtocol, stream: str) -> Raw:
         while True:
-            message = _decode(await asyncio.wait_for(socket.recv(), _PATIENCE_S))
+            message = _decode(await socket.recv())
             if message.get("stream") == stream:
                 data: Raw = message.get("data") or {}
                 return data
