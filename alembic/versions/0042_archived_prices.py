@@ -15,25 +15,31 @@ import re
 from pathlib import Path
 from types import ModuleType
 
+from alembic import op
+
 revision = "0042"
 down_revision = "0041"
 branch_labels = None
 depends_on = None
 
 _VIEWS = ("v_pnl", "v_positions")
-_NEWEST = "ORDER BY f.filled_at DESC, f.id DESC LIMIT 1"
-_SAME = "f.symbol = n.symbol AND f.price IS NOT NULL"
-_HERE = rf"(SELECT f.\1 FROM fills f WHERE {_SAME} AND f.voided_at IS NULL {_NEWEST})"
-_OF = "SELECT f.id, f.price, f.filled_at FROM"
-#: The newest of each table, by its index, and of the two the newer.
-_ANYWHERE = rf"""(SELECT f.\1 FROM (
-    SELECT here.* FROM ({_OF} fills f WHERE {_SAME} AND f.voided_at IS NULL {_NEWEST}) here
-    UNION ALL
-    SELECT gone.* FROM ({_OF} archived_fills f WHERE {_SAME} {_NEWEST}) gone) f
-    {_NEWEST})"""
-_LAST = r"\s+ORDER BY f\.filled_at DESC, f\.id DESC\s+LIMIT 1\s*\)"
-_IS_HERE = rf"\(\s*SELECT f\.(price|filled_at)\s+FROM fills f\s+WHERE (?:(?!FROM).)*?{_LAST}"
-_IS_ANYWHERE = rf"\(\s*SELECT f\.(price|filled_at)\s+FROM \(\s*SELECT here\..*?\)? gone\) f{_LAST}"
+_OURS = "FROM fills f WHERE f.symbol = n.symbol AND f.price IS NOT NULL AND f.voided_at IS NULL"
+_HERE = rf"(SELECT f.\1 {_OURS} ORDER BY f.filled_at DESC, f.id DESC LIMIT 1)"
+#: One that is archived counts where it is newer than all others: each is one look into an index.
+_ANYWHERE = rf"""coalesce(
+    (SELECT g.\1 FROM archived_fills g WHERE g.symbol = n.symbol AND g.price IS NOT NULL
+     AND g.filled_at > coalesce((SELECT max(f.filled_at) {_OURS}), {{before_all}})
+     ORDER BY g.filled_at DESC, g.id DESC LIMIT 1),
+    {_HERE})"""
+_BEFORE_ALL = {"sqlite": "''", "postgresql": "CAST('-infinity' AS timestamptz)"}
+_IS_HERE = (
+    r"\(\s*SELECT f\.(price|filled_at)\s+FROM fills f\s+WHERE (?:(?!FROM).)*?"
+    r"\s+ORDER BY f\.filled_at DESC, f\.id DESC\s+LIMIT 1\s*\)"
+)
+_IS_ANYWHERE = (
+    r"coalesce\(\s*\(\s*SELECT g\.(price|filled_at)\s+FROM archived_fills g\s.*?LIMIT 1\s*\),"
+    r"\s*\(\s*SELECT f\.\1\s.*?LIMIT 1\s*\)\s*\)"
+)
 
 
 def _accounts() -> ModuleType:
@@ -49,14 +55,14 @@ def _accounts() -> ModuleType:
 def _made_anew(find: str, put: str) -> None:
     views = _accounts()
     for view in _VIEWS:
-        text, count = re.subn(find, put, views._text_of(view), flags=re.DOTALL)
+        text, count = re.subn(find, put, views._text_of(view), flags=re.DOTALL | re.IGNORECASE)
         if count != 2:
             raise ValueError(f"{view} has {count} of them: {text}")
         views._replace(view, text.replace(":", r"\:"))
 
 
 def upgrade() -> None:
-    _made_anew(_IS_HERE, _ANYWHERE)
+    _made_anew(_IS_HERE, _ANYWHERE.format(before_all=_BEFORE_ALL[op.get_bind().dialect.name]))
 
 
 def downgrade() -> None:
