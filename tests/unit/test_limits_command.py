@@ -17,8 +17,10 @@ from models.record.batch import OrderBatch
 from models.record.database import Database
 from models.record.tables import attempts, control_events, orders, position_snapshots, risk_limits, risk_tallies
 from models.record.usage import COUNTED, KEY, keep
+from models.risk.names import EVERYTHING, Limit
 from models.settings import Settings
 from tests.unit.words import Put, Run
+from worker.risk.exposure import Exposure
 from worker.risk.limiter import Limiter
 from worker.risk.prices import known_prices
 from worker.risk.recount import UsageKeeper, recompute, take_in
@@ -271,3 +273,21 @@ def test_a_coin_of_a_millionth_has_the_price_that_its_position_tells(database: D
     assert {symbol: price.price for symbol, price in found.items()} == {
         symbol: Decimal(price) for symbol, (_, _, price) in held.items()
     }
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 50])
+@pytest.mark.parametrize("limit", [1, 2, 4, 5, 6, 7, 9])
+def test_a_rate_is_judged_alike_whether_times_are_read_or_counted(
+    at_once: int, limit: int, database: Database, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six orders went out in the last minute: whichever are only counted, a rate has the same room and wait."""
+    now, ago = utcnow(), (59.5, 50, 40, 30, 20, 10)
+    for n, seconds in enumerate(ago):
+        put(f"o-{n}", status="filled", attempt={"outcome": "accepted", "started_at": now - timedelta(seconds=seconds)})
+    monkeypatch.setattr("worker.risk.exposure._AT_ONCE", at_once)
+    rate = Limit(EVERYTHING, EVERYTHING, "orders_per_minute", Decimal(limit), set_by="a test")
+    with database.read() as connection:
+        times = Exposure(connection, ["KO"], [rate], now, ("d", now)).sums(rate).orders_at
+    assert len(times) == min(limit, 6)
+    if limit <= 6:  # the one that has to leave the window before there is room
+        assert times[0] == now - timedelta(seconds=ago[6 - limit])

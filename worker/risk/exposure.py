@@ -12,11 +12,25 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from sqlalchemy import ColumnElement, Connection, and_, case, false, func, literal, or_, select, true, union_all
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    and_,
+    case,
+    false,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+    union_all,
+)
 
 from models.destinations import broker_of, split
 from models.record.executions import held_now
 from models.record.groups import IS_MERE_EXIT
+from models.record.statements import Selected
 from models.record.tables import attempts, order_events, orders, risk_tallies
 from models.risk.facts import Intended, Usage, Used
 from models.risk.names import EVERYTHING, Limit, scopes_of
@@ -31,6 +45,8 @@ RATES = ("orders_per_minute", "messages_per_minute")
 COUNTING = TALLIED | {*RATES, "max_position", "repeat_count", "self_trade", "max_day_loss"}
 _ZERO = Decimal(0)
 _MINUTE = timedelta(minutes=1)
+#: One transaction asks about fewer orders than so many, the legs of each included.
+_AT_ONCE = 1_000
 #: Kind and name of a scope.
 _Scope = tuple[str, str]
 #: What makes orders alike: strategy, symbol, side, quantity or money.
@@ -228,31 +244,41 @@ class Exposure:
         self._positions.setdefault((scope, symbol), _Position()).held += units
 
     def _read_rate(self, limit: Limit) -> None:
-        """Read when the last orders, or messages, of a minute went out: as many as the limit allows."""
-        a, e, most = attempts.c, order_events.c, int(limit.number)
-        since = self.now - _MINUTE
-        where = within(limit.scope_kind, limit.scope, _columns(a.broker, a.account))
-        gone = (
-            select(a.started_at)
-            .join_from(attempts, orders, a.client_order_id == orders.c.client_order_id)
-            .where(a.started_at > since, a.outcome != str(Outcome.NOT_SENT), ~IS_MERE_EXIT, where)
-        )
-        if limit.name == "orders_per_minute":
-            gone = gone.where(a.replaces.is_(None))
-        times = list(self.connection.execute(gone.order_by(a.started_at.desc()).limit(most)).scalars())
-        if limit.name == "messages_per_minute":
-            where = within(limit.scope_kind, limit.scope, _columns(orders.c.broker, orders.c.account))
-            canceled = (
-                select(e.at)
-                .join_from(order_events, orders, e.client_order_id == orders.c.client_order_id)
-                .where(e.at > since, e.kind == "cancel_sent", where)
-            )
-            times += self.connection.execute(canceled.order_by(e.at.desc()).limit(most)).scalars()
+        """Read how many orders, or messages, went out in a minute; and near the limit when those did that it waits for.
+
+        Of all others nobody asks when: they are counted, and stand as sent now.
+        """
+        past, most = self._gone(limit).subquery(), int(limit.number)
+        count: int = self.connection.execute(select(func.count()).select_from(past)).scalar_one()
+        newer, times = max(most - _AT_ONCE, 0), list[datetime]()
+        if count > newer:
+            oldest = select(past.c.at).order_by(past.c.at.desc()).offset(newer).limit(most - newer)
+            times = sorted(self.connection.execute(oldest).scalars())
+        times += [self.now] * min(count, newer)
         used = self._sums[_scope(limit)]
         if limit.name == "orders_per_minute":
-            used.orders_at = sorted(times)[-most:]
+            used.orders_at = times
         else:
-            used.messages_at = sorted(times)[-most:]
+            used.messages_at = times
+
+    def _gone(self, limit: Limit) -> Selected | CompoundSelect[tuple[datetime]]:
+        """Return the query of when each order, or message, of the last minute went out."""
+        a, e, since = attempts.c, order_events.c, self.now - _MINUTE
+        gone = (
+            select(a.started_at.label("at"))
+            .join_from(attempts, orders, a.client_order_id == orders.c.client_order_id)
+            .where(a.started_at > since, a.outcome != str(Outcome.NOT_SENT), ~IS_MERE_EXIT)
+            .where(within(limit.scope_kind, limit.scope, _columns(a.broker, a.account)))
+        )
+        if limit.name == "orders_per_minute":
+            return gone.where(a.replaces.is_(None))
+        canceled = (
+            select(e.at)
+            .join_from(order_events, orders, e.client_order_id == orders.c.client_order_id)
+            .where(e.at > since, e.kind == "cancel_sent")
+            .where(within(limit.scope_kind, limit.scope, _columns(orders.c.broker, orders.c.account)))
+        )
+        return union_all(gone, canceled)
 
     def _read_alike(self, window: timedelta) -> None:
         a, o = attempts.c, orders.c
