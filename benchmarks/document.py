@@ -89,6 +89,10 @@ boot. Who looks for it does so regularly, not at once, and IB's connection is gi
     "bars": """\
 **Bars take longer than by hand.** Paging by hand keeps nothing. corro writes each page to the database, where the bars
 stay, and reads them from there into the DataFrame.""",
+    "watched": """\
+**Open pages cost the database more than wanted.** What stands at an address is read once for all who have it open, at
+most once a second and only while something happens, and how everything stands once a second for all of them; so what
+counts is how many different addresses are open, not how many pages. A quiet fleet's are asked for every 5 s.""",
     "limits": """\
 **Limits cost more than wanted.** With a limit set no order is plain: its claim is the careful way, which reads what is
 held, open, sent and lost for the scopes of its orders, and writes the usage back in the transaction of each claim and

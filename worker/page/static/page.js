@@ -6,7 +6,7 @@
 (() => {
   const LEAST_MS = 1000;                                     // between two askings
   const every = 1000 * Number(document.getElementById("main").dataset.every || 5);
-  let stream = null, asking = false, again = false, askedAt = 0, timer = null, failed = false;
+  let stream = null, asking = false, again = false, changed = false, askedAt = 0, timer = null, failed = false;
 
   function say(text, state) {
     const place = document.getElementById("liveness");
@@ -50,6 +50,8 @@
     timer = null;
     if (document.hidden) return;
     if (asking) { again = true; return; }
+    const settles = changed;        // what others have read a moment ago may be of before the change: once more then
+    changed = false;
     asking = true;
     askedAt = Date.now();
     try {
@@ -73,7 +75,7 @@
       say("the server does not answer: what is shown is old", "bad");
     } finally {
       asking = false;
-      plan(again ? 0 : every);
+      plan(again ? 0 : settles ? LEAST_MS + 200 : every);
       again = false;
     }
   }
@@ -93,7 +95,7 @@
     }
     if (stream) return;
     stream = new EventSource("/changes");
-    stream.onmessage = () => plan(0);
+    stream.onmessage = () => { changed = true; plan(0); };
     stream.onerror = () => { if (failed) say("the server does not answer: what is shown is old", "bad"); };
     plan(0);
   }
