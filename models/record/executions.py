@@ -56,7 +56,7 @@ class HeldSum(TypedDict):
 
 def held_by(connection: Connection, where: Which) -> Holders:
     """Return what strategies hold of symbols by the executions for which a condition holds; nothing that is flat."""
-    return _held(fetch(connection, _sums(_executions(where)), HeldSum))
+    return held_of(fetch(connection, _sums(_executions(where)), HeldSum))
 
 
 def held_now(connection: Connection, strategies: Collection[str], symbols: Collection[str]) -> Holders:
@@ -65,7 +65,7 @@ def held_now(connection: Connection, strategies: Collection[str], symbols: Colle
     The same as `held_by` of all their executions, by one statement whose work does not grow with them: what is kept in
     balances, the executions since, and all those of a balance of which one has changed since.
     """
-    return _held(_NOW.rows(connection, strategies=sorted(strategies), symbols=sorted(symbols)))
+    return held_of(HELD_NOW.rows(connection, strategies=sorted(strategies), symbols=sorted(symbols)))
 
 
 def _now() -> Selected:
@@ -107,7 +107,8 @@ def _sums(executions: Subquery) -> Selected:
     return select(every.strategy, every.symbol, every.side, *sums).group_by(every.strategy, every.symbol, every.side)
 
 
-def _held(rows: Iterable[HeldSum]) -> Holders:
+def held_of(rows: Iterable[HeldSum]) -> Holders:
+    """Return what sums of bought and sold units come to; nothing that is flat."""
     sums: dict[tuple[str | None, str], list[Decimal]] = {}
     for row in rows:
         held = Decimal(row["units"]) + Decimal(row["parts"]).scaleb(-_PLACES)
@@ -134,4 +135,5 @@ def _parts(where: Which | None) -> tuple[Selected, Selected]:
     return (own, gone) if where is None else (own.where(where(fills)), gone.where(where(archived_fills)))
 
 
-_NOW = Query(_now(), HeldSum)
+#: The same as a question, read by `held_of`; bind `strategies` and `symbols`.
+HELD_NOW = Query(_now(), HeldSum)

@@ -47,7 +47,7 @@ from models.groups import (
 from models.lifecycle import Fact
 from models.record.order import OrderRecord, cancel
 from models.record.rows import AnyOrder, ReadableOrder, by_name
-from models.record.statements import Query, among, fetch, upsert
+from models.record.statements import Query, among, fetch, one_of, upsert
 from models.record.tables import order_groups, orders, position_locks
 from models.vocabulary import CLOSING, TERMINAL, UNSENT, Outcome, Status
 
@@ -66,19 +66,19 @@ IS_LED = and_(
     .where(_lead.c.group_id == orders.c.group_id, or_(*(_lead.c.leg == lead for lead in sorted(LEADS))))
     .exists(),
 )
-_WAITS = orders.c.leg.in_(sorted({leg for legs in WAITING.values() for leg in legs}))
+_WAITS = one_of(orders.c.leg, {leg for legs in WAITING.values() for leg in legs})
 #: The same in SQL as `models.groups.is_mere_exit`: a leg that counts as nothing beside its lead.
 IS_MERE_EXIT = and_(
     IS_FOLLOWER,
     select(_lead.c.client_order_id)
     .where(
         _lead.c.group_id == orders.c.group_id,
-        _lead.c.leg.in_(sorted(LEADS)),
+        one_of(_lead.c.leg, LEADS),
         *(_lead.c[name].is_not_distinct_from(orders.c[name]) for name in SAME_SCOPES),
         orders.c.quantity <= _lead.c.quantity,
         or_(
             *(_WAITS & (_lead.c.side == opens) & (orders.c.side == closes) for opens, closes in EXIT_SIDES.items()),
-            ~_WAITS & (_lead.c.side == orders.c.side) & orders.c.side.in_(sorted(CLOSING)),
+            ~_WAITS & (_lead.c.side == orders.c.side) & one_of(orders.c.side, CLOSING),
         ),
     )
     .exists(),

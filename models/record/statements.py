@@ -29,6 +29,7 @@ from sqlalchemy import (
     column,
     exists,
     func,
+    literal,
     literal_column,
     select,
     update,
@@ -238,30 +239,38 @@ class Query(Generic[R]):
         self.statement = statement
         self._names = [str(column.key) for column in statement.exported_columns]
         self._types = [column.type for column in statement.exported_columns]
-        self._known: dict[str, tuple[_Prepared, list[tuple[int, Callable[[object], object]]]]] = {}
+        self._prepared: dict[str, _Prepared] = {}
+        self._known: dict[str, list[tuple[int, Callable[[object], object]]]] = {}
 
     def rows(self, connection: Connection, **values: object) -> list[R]:
         """Ask."""
+        with _with_begin(connection):
+            cursor = self.send(connection, values)
+        return self.read(connection, cursor)
+
+    def send(self, connection: Connection, values: Values) -> DBAPICursor:
+        """Send the question; in a block of `together` the answer is known at the end of the block."""
         dialect = connection.dialect
-        known = self._known.get(dialect.name)
-        prepared = known[0] if known else _Prepared(self.statement, dialect, tuple(values))
+        if (prepared := self._prepared.get(dialect.name)) is None:
+            prepared = self._prepared[dialect.name] = _Prepared(self.statement, dialect, tuple(values))
         cursor = connection.connection.cursor()
-        try:
-            with _with_begin(connection):
-                cursor.execute(prepared.text, prepared.values(values))
-            if known is None:
-                known = self._known[dialect.name] = (prepared, self._conversions(dialect, cursor.description))
-            names: list[str] = self._names
-            found: list[R] = []
-            for given in cursor.fetchall():
-                row: dict[str, object] = dict(zip(names, given, strict=True))
-                for place, to in known[1]:
-                    if (value := given[place]) is not None:
-                        row[names[place]] = to(value)
-                found.append(cast(R, row))
-            return found
-        finally:
-            cursor.close()
+        cursor.execute(prepared.text, prepared.values(values))
+        return cursor
+
+    def read(self, connection: Connection, cursor: DBAPICursor) -> list[R]:
+        """Read the answer."""
+        dialect, names = connection.dialect, self._names
+        if (conversions := self._known.get(dialect.name)) is None:
+            conversions = self._known[dialect.name] = self._conversions(dialect, cursor.description)
+        found: list[R] = []
+        for given in cursor.fetchall():
+            row: dict[str, object] = dict(zip(names, given, strict=True))
+            for place, to in conversions:
+                if (value := given[place]) is not None:
+                    row[names[place]] = to(value)
+            found.append(cast(R, row))
+        cursor.close()
+        return found
 
     def _conversions(
         self, dialect: Dialect, description: Sequence[Sequence[object]]
@@ -296,6 +305,11 @@ class _Among(FunctionElement[bool]):
 def among(column: ColumnElement[str], name: str) -> ColumnElement[bool]:
     """Say that a column is one of the texts bound by a name: the same statement however many they are, unlike `in_`."""
     return _Among(column, bindparam(name, type_=_Many()))
+
+
+def one_of(column: ColumnElement[str], words: Iterable[str]) -> ColumnElement[bool]:
+    """Say that a column is one of some constants; `in_` of texts is not whole until it is executed."""
+    return column.in_([literal(str(word)) for word in sorted(words)])
 
 
 def unindexed(column: ColumnElement[T]) -> ColumnElement[T]:

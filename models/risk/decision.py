@@ -318,19 +318,22 @@ def _rate(case: _AskedOrder, limit: Limit) -> Refuse | Hold | None:
     used = case.usage.of(limit)
     if limit.name == "orders_per_minute" and not case.order.is_new:
         return None
-    gone = used.orders_at if limit.name == "orders_per_minute" else used.messages_at
-    if len(gone) < limit.number:
+    is_of_orders = limit.name == "orders_per_minute"
+    gone = used.orders_at if is_of_orders else used.messages_at
+    untimed = used.orders_gone if is_of_orders else used.messages_gone
+    if len(gone) + untimed < limit.number:
         return None  # not all of them were within the minute: then still fewer are
     gone = [at for at in gone if (case.now - at).total_seconds() < 60]
-    if len(gone) < limit.number:
+    count, place = len(gone) + untimed, len(gone) - int(limit.number)
+    if count < limit.number:
         return None
-    what = f"{len(gone) + 1} within a minute"
+    what = f"{count + 1} within a minute"
     if limit.number and case.order.waited_for != Denial.RATE:
-        turn = 60 - (case.now - gone[len(gone) - int(limit.number)]).total_seconds()
+        turn = 60 - (case.now - gone[place]).total_seconds() if place >= 0 else 0.0  # looked at anew, with the times
         if turn <= LONGEST_HOLD_S:
             return Hold(max(turn, 0.05), f"waits for its turn: {what} ({limit.words})")
     trips: Trip | None = "halted" if limit.name == "messages_per_minute" else None
-    return _no(Denial.RATE, what, limit, Decimal(len(gone) + 1), trips)
+    return _no(Denial.RATE, what, limit, Decimal(count + 1), trips)
 
 
 def _open_orders(case: _AskedOrder, limit: Limit) -> Refuse | None:

@@ -124,6 +124,9 @@ class Used:
     held: Decimal = _ZERO
     buying: Decimal = _ZERO
     selling: Decimal = _ZERO
+    #: How many orders, and messages, of the last minute went out, beside those whose times are here.
+    orders_gone: int = 0
+    messages_gone: int = 0
     #: When each order, and each message, of the last minute went out, oldest first.
     orders_at: list[datetime] = field(default_factory=list)
     messages_at: list[datetime] = field(default_factory=list)

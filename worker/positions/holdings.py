@@ -6,14 +6,15 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypedDict
 
-from sqlalchemy import Connection, Row, and_, func, or_, select
+from sqlalchemy import Connection, Row, Select, String, and_, cast, func, literal, null, or_, select, union_all
 
 from models.destinations import broker_of
 from models.groups import EXCLUSIVE, LEADS, SAME_SCOPES, WAITING, GroupKind, is_mere_exit
 from models.legs import taken_by
 from models.record.destinations import destination, is_at
+from models.record.statements import Query, among
 from models.record.tables import (
     SIDE_OF_FILL,
     attempts,
@@ -159,41 +160,63 @@ def _leads(connection: Connection, groups: Collection[str]) -> dict[str, Row[Any
     return {row.group_id: row for row in connection.execute(leads)}
 
 
-def positions(connection: Connection, symbols: Collection[str]) -> dict[tuple[str, str], Decimal]:
-    """Return the positions in some symbols by destination and symbol, shares, short ones negative.
+class PositionPart(TypedDict):
+    """A part of a position at a destination: as shown, by the baseline, or moved since; units, negative when short."""
 
-    By the baseline and every fill since; at a broker without a baseline, as it showed them last.
-    """
+    part: str
+    broker: str
+    symbol: str | None
+    side: str | None
+    quantity: Decimal | None
+
+
+def _positions() -> Query[PositionPart]:
     g, b, f, e, o, p = (
         table.c for table in (position_ledgers, position_baselines, fills, external_fills, orders, position_snapshots)
     )
-    known = {broker for (broker,) in connection.execute(select(g.broker))}
-    shown = select(p.broker, p.symbol, p.quantity).where(p.symbol.in_(symbols))
-    total: dict[tuple[str, str], Decimal] = {(r.broker, r.symbol): r.quantity for r in connection.execute(shown)}
-    total = {place: held for place, held in total.items() if place[0] not in known}
-    begun = select(b.broker, b.symbol, b.quantity).where(b.symbol.in_(symbols))
-    total |= {(r.broker, r.symbol): r.quantity for r in connection.execute(begun)}
+    no_text = cast(null(), String)
+
+    def part(name: str, broker: Any, symbol: Any, side: Any, quantity: Any) -> Select[Any]:
+        columns = {"part": literal(name), "broker": broker, "symbol": symbol, "side": side, "quantity": quantity}
+        return select(*(column.label(name) for name, column in columns.items()))
+
+    known = select(g.broker)
+    shown = part("shown", p.broker, p.symbol, no_text, p.quantity)
+    shown = shown.where(among(p.symbol, "symbols"), p.broker.not_in(known))
+    begun = part("begun", b.broker, b.symbol, no_text, b.quantity).where(among(b.symbol, "symbols"))
     own = (
-        select(g.broker, f.symbol, SIDE_OF_FILL, func.sum(f.quantity))
+        part("moved", g.broker, f.symbol, SIDE_OF_FILL, func.sum(f.quantity))
         .join_from(fills, orders, f.client_order_id == o.client_order_id)
         .join(position_ledgers, and_(g.broker == destination(fills), f.id > g.fills_id))
-        .where(f.symbol.in_(symbols))
+        .where(among(f.symbol, "symbols"))
         .group_by(g.broker, f.symbol, SIDE_OF_FILL)
     )
     others = (
-        select(g.broker, e.symbol, e.side, func.sum(e.quantity))
+        part("moved", g.broker, e.symbol, e.side, func.sum(e.quantity))
         .join_from(
             external_fills,
             position_ledgers,
             and_(g.broker == destination(external_fills), e.id > g.external_fills_id),
         )
-        .where(e.symbol.in_(symbols), e.side.is_not(None))
+        .where(among(e.symbol, "symbols"), e.side.is_not(None))
         .group_by(g.broker, e.symbol, e.side)
     )
-    for query in (own, others):
-        for broker, symbol, side, quantity in connection.execute(query):
-            moved = signed(Side(side)) * round(Decimal(str(quantity)), 9)
-            total[broker, symbol] = total.get((broker, symbol), _ZERO) + moved
+    return Query(union_all(shown, begun, own, others), PositionPart)
+
+
+#: The positions in some symbols by the baseline and every fill since; at a broker without a baseline, as it showed them
+#: last. Bind `symbols`; read by `added_up`.
+POSITIONS = _positions()
+
+
+def added_up(parts: Iterable[PositionPart]) -> dict[tuple[str, str], Decimal]:
+    """Return positions by destination and symbol, units, short ones negative."""
+    total: dict[tuple[str, str], Decimal] = {}
+    for row in parts:
+        units = round(Decimal(str(row["quantity"] or 0)), 9)
+        units = units if row["side"] is None else signed(Side(row["side"])) * units
+        place = row["broker"], str(row["symbol"])
+        total[place] = total.get(place, _ZERO) + units
     return total
 
 

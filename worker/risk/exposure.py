@@ -11,32 +11,33 @@ from copy import copy
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 
-from sqlalchemy import (
-    ColumnElement,
-    CompoundSelect,
-    Connection,
-    and_,
-    case,
-    false,
-    func,
-    literal,
-    or_,
-    select,
-    true,
-    union_all,
-)
+from sqlalchemy import Connection
 
 from models.destinations import broker_of, split
-from models.record.executions import held_now
-from models.record.groups import IS_MERE_EXIT
-from models.record.statements import Selected
-from models.record.tables import attempts, order_events, orders, risk_tallies
+from models.record.asking import Asking
+from models.record.executions import HELD_NOW, HeldSum, held_of
 from models.risk.facts import Intended, Usage, Used
 from models.risk.names import EVERYTHING, Limit, scopes_of
-from models.vocabulary import LIVE, OrderType, Outcome, Side, Status, signed
-from worker.positions.holdings import positions
+from models.vocabulary import Side, signed
+from worker.positions.holdings import POSITIONS, PositionPart, added_up
 from worker.risk.losses import gains
+from worker.risk.questions import (
+    ALIKE,
+    OPEN_UNITS,
+    RESTING,
+    Alike,
+    Moment,
+    OpenUnits,
+    RestingRow,
+    Scope,
+    TallySums,
+    Went,
+    tallies_of,
+    times,
+    went,
+)
 
 #: Limits by the figures that they are asked of.
 TALLIED = frozenset({"max_open_orders", "max_open_value", "max_day_value"})
@@ -45,10 +46,6 @@ RATES = ("orders_per_minute", "messages_per_minute")
 COUNTING = TALLIED | {*RATES, "max_position", "repeat_count", "self_trade", "max_day_loss"}
 _ZERO = Decimal(0)
 _MINUTE = timedelta(minutes=1)
-#: One transaction asks about fewer orders than so many, the legs of each included.
-_AT_ONCE = 1_000
-#: Kind and name of a scope.
-_Scope = tuple[str, str]
 #: What makes orders alike: strategy, symbol, side, quantity or money.
 _Likeness = tuple[str | None, str, Side, Decimal | None, Decimal | None]
 #: How a database may have added up floats.
@@ -82,6 +79,7 @@ class Exposure:
         limits: those that apply to one of them at least.
         now: the time.
         today: the date, as limits of a day count it, and when it began.
+        coming: how many orders may be added.
     """
 
     def __init__(
@@ -91,33 +89,42 @@ class Exposure:
         limits: Sequence[Limit],
         now: datetime,
         today: tuple[str, datetime],
+        coming: int = 0,
     ) -> None:
-        self.connection, self.now = connection, now
+        self.connection, self.now, self._asking = connection, now, Asking(connection)
         self.today, self.day_began = today
         self.symbols = sorted(symbols)
-        self._sums: dict[_Scope, Used] = {(limit.scope_kind, limit.scope): Used() for limit in limits}
-        self._positions: dict[tuple[_Scope, str], _Position] = {}
+        self._sums: dict[Scope, Used] = {(limit.scope_kind, limit.scope): Used() for limit in limits}
+        self._positions: dict[tuple[Scope, str], _Position] = {}
         #: Orders by what makes them alike: who, and when.
         self._alike: dict[_Likeness, list[tuple[str, datetime]]] = {}
         self._resting: list[_Resting] = []
         self._is_self_trade_asked = any(limit.name == "self_trade" for limit in limits)
-        self._read({limit.name for limit in limits}, limits)
+        self._read(limits, coming)
 
-    def _read(self, names: set[str], limits: Sequence[Limit]) -> None:
+    def _read(self, limits: Sequence[Limit], coming: int) -> None:
+        names = {limit.name for limit in limits}
         if names & TALLIED:
-            self._read_tallies([_scope(limit) for limit in limits if limit.name in TALLIED])
+            scopes = tuple(sorted({_scope(limit) for limit in limits if limit.name in TALLIED}))
+            self._asking.ask(tallies_of(scopes), self._take_tallies, day=self.today)
         if "max_position" in names:
-            self._read_positions({_scope(limit) for limit in limits if limit.name == "max_position"})
-        for limit in limits:
-            if limit.name in RATES and limit.number:
-                self._read_rate(limit)
+            self._ask_positions({_scope(limit) for limit in limits if limit.name == "max_position"})
+        since = self.now - _MINUTE
+        rated = [limit for limit in limits if limit.name in RATES and limit.number]
+        for scope in sorted({_scope(limit) for limit in rated}):
+            self._asking.ask(went(*scope), partial(self._take_counts, scope), since=since)
         if "repeat_count" in names:
             windows = [limit.number for limit in limits if limit.name == "repeat_seconds"]
-            self._read_alike(timedelta(seconds=float(max(windows, default=_ZERO))) or timedelta(seconds=10))
-        if "self_trade" in names:
-            self._read_resting()
+            window = timedelta(seconds=float(max(windows, default=_ZERO))) or timedelta(seconds=10)
+            self._asking.ask(ALIKE, self._take_alike, since=self.now - window, symbols=self.symbols)
+        if self._is_self_trade_asked:
+            self._asking.ask(RESTING, self._take_resting, symbols=self.symbols)
         if "max_day_loss" in names:
             self._read_gains({_scope(limit) for limit in limits if limit.name == "max_day_loss"})
+        self._asking.answer()
+        for limit in rated:
+            self._read_times(limit, since, coming)
+        self._asking.answer()
 
     # -- WHAT A REPORT ASKS ---
     def sums(self, limit: Limit) -> Used:
@@ -135,7 +142,7 @@ class Exposure:
         alike = [at for id_, at in self._alike.get(_likeness(order), ()) if id_ != order.client_order_id]
         return Usage({_scope(limit): self._used(_scope(limit), order, alike) for limit in limits})
 
-    def _used(self, scope: _Scope, order: Intended, alike: list[datetime]) -> Used:
+    def _used(self, scope: Scope, order: Intended, alike: list[datetime]) -> Used:
         place = self._positions.get((scope, order.symbol)) or _Position()
         return replace(
             self._sums[scope],
@@ -187,123 +194,83 @@ class Exposure:
         return other
 
     # -- WHAT IS READ ---
-    def _read_tallies(self, scopes: Iterable[_Scope]) -> None:
-        t, today = risk_tallies.c, risk_tallies.c.day == self.today
-        sums = (
-            func.sum(case((today, t.sent_value), else_=0)),
-            func.sum(t.open_orders),
-            func.sum(t.open_buy),
-            func.sum(t.open_sell),
-        )
-        columns = {
-            "broker": t.broker,
-            "account": t.account,
-            "strategy": t.strategy,
-            "symbol": t.symbol,
-            "key": t.key_id,
-        }
-        asked = [
-            select(literal(kind), literal(scope), *sums).where(
-                or_(today, t.open_orders != 0), within(kind, scope, columns)
-            )
-            for kind, scope in sorted(set(scopes))
-        ]
-        for kind, scope, sent_value, open_orders, open_buy, open_sell in self.connection.execute(union_all(*asked)):
-            used = self._sums[kind, scope]
-            used.open_orders = int(open_orders or 0)
-            used.sent_value, used.open_buy, used.open_sell = map(_exactly, (sent_value, open_buy, open_sell))
+    def _take_tallies(self, rows: Iterable[TallySums]) -> None:
+        for row in rows:
+            used = self._sums[row["kind"], row["scope"]]
+            used.open_orders = int(row["open_orders"] or 0)
+            sums = (row["sent_value"], row["open_buy"], row["open_sell"])
+            used.sent_value, used.open_buy, used.open_sell = map(_exactly, sums)
 
-    def _read_positions(self, scopes: set[_Scope]) -> None:
-        t = risk_tallies.c
-        query = select(t.broker, t.account, t.strategy, t.symbol, t.key_id, func.sum(t.buying), func.sum(t.selling))
-        query = query.where(t.symbol.in_(self.symbols), or_(t.buying != 0, t.selling != 0))
-        keys = (t.broker, t.account, t.strategy, t.symbol, t.key_id)
-        for broker, account, strategy, symbol, key, buying, selling in self.connection.execute(query.group_by(*keys)):
-            mine = scopes_of(broker=broker, account=account, strategy=strategy, symbol=symbol, key=key)
-            for scope in scopes & mine.items():
-                place = self._positions.setdefault((scope, symbol), _Position())
-                place.buying, place.selling = place.buying + _exactly(buying), place.selling + _exactly(selling)
+    def _ask_positions(self, scopes: set[Scope]) -> None:
+        self._asking.ask(OPEN_UNITS, partial(self._take_open, scopes), symbols=self.symbols)
         if any(kind in (EVERYTHING, "symbol", "broker", "account") for kind, _ in scopes):
-            for (where, symbol), held in positions(self.connection, self.symbols).items():
-                broker, account = split(where)
-                mine = scopes_of(broker=broker, account=account, strategy=None, symbol=symbol, key=None)
-                for kind, name in scopes:  # one that names no account counts in each of its broker's
-                    if mine.get(kind) == name or (kind == "account" and not account and broker_of(name) == broker):
-                        self._hold((kind, name), symbol, held)
+            self._asking.ask(POSITIONS, partial(self._take_held, scopes), symbols=self.symbols)
         strategies = {name.rpartition(":")[0] if "+" in kind else name for kind, name in scopes if "strategy" in kind}
         if strategies:
-            self._read_strategies(scopes, strategies)
+            take = partial(self._take_strategies, scopes)
+            self._asking.ask(HELD_NOW, take, strategies=sorted(strategies), symbols=self.symbols)
 
-    def _read_strategies(self, scopes: set[_Scope], strategies: set[str]) -> None:
-        for (strategy, symbol), units in held_now(self.connection, strategies, self.symbols).items():
+    def _take_open(self, scopes: set[Scope], rows: Iterable[OpenUnits]) -> None:
+        for row in rows:
+            mine = _scopes_of(row, key=row["key"])
+            for scope in scopes & mine.items():
+                place = self._positions.setdefault((scope, row["symbol"]), _Position())
+                place.buying, place.selling = (
+                    place.buying + _exactly(row["buying"]), place.selling + _exactly(row["selling"])
+                )  # fmt: skip
+
+    def _take_held(self, scopes: set[Scope], rows: Iterable[PositionPart]) -> None:
+        for (where, symbol), held in added_up(rows).items():
+            broker, account = split(where)
+            mine = scopes_of(broker=broker, account=account, strategy=None, symbol=symbol, key=None)
+            for kind, name in scopes:  # one that names no account counts in each of its broker's
+                if mine.get(kind) == name or (kind == "account" and not account and broker_of(name) == broker):
+                    self._hold((kind, name), symbol, held)
+
+    def _take_strategies(self, scopes: set[Scope], rows: Iterable[HeldSum]) -> None:
+        for (strategy, symbol), units in held_of(rows).items():
             for scope in (("strategy", str(strategy)), ("strategy+symbol", f"{strategy}:{symbol}")):
                 if scope in scopes:
                     self._hold(scope, symbol, units)
 
-    def _hold(self, scope: _Scope, symbol: str, units: Decimal) -> None:
+    def _hold(self, scope: Scope, symbol: str, units: Decimal) -> None:
         self._positions.setdefault((scope, symbol), _Position()).held += units
 
-    def _read_rate(self, limit: Limit) -> None:
-        """Read how many orders, or messages, went out in a minute; and near the limit when those did that it waits for.
+    def _take_counts(self, scope: Scope, rows: Iterable[Went]) -> None:
+        for row in rows:
+            self._sums[scope].orders_gone, self._sums[scope].messages_gone = row["orders"], row["messages"]
 
-        Of all others nobody asks when: they are counted, and stand as sent now.
+    def _read_times(self, limit: Limit, since: datetime, coming: int) -> None:
+        """Read when the last orders, or messages, of a minute went out, where there may be as many as a limit allows.
+
+        Otherwise their number is all that is needed: times tell when there will be room again.
         """
-        past, most = self._gone(limit).subquery(), int(limit.number)
-        count: int = self.connection.execute(select(func.count()).select_from(past)).scalar_one()
-        newer, times = max(most - _AT_ONCE, 0), list[datetime]()
-        if count > newer:
-            oldest = select(past.c.at).order_by(past.c.at.desc()).offset(newer).limit(most - newer)
-            times = sorted(self.connection.execute(oldest).scalars())
-        times += [self.now] * min(count, newer)
-        used = self._sums[_scope(limit)]
-        if limit.name == "orders_per_minute":
-            used.orders_at = times
-        else:
-            used.messages_at = times
+        used, most, orders_alone = self._sums[_scope(limit)], int(limit.number), limit.name == "orders_per_minute"
+        if (used.orders_gone if orders_alone else used.messages_gone) + coming <= most:
+            return
 
-    def _gone(self, limit: Limit) -> Selected | CompoundSelect[tuple[datetime]]:
-        """Return the query of when each order, or message, of the last minute went out."""
-        a, e, since = attempts.c, order_events.c, self.now - _MINUTE
-        gone = (
-            select(a.started_at.label("at"))
-            .join_from(attempts, orders, a.client_order_id == orders.c.client_order_id)
-            .where(a.started_at > since, a.outcome != str(Outcome.NOT_SENT), ~IS_MERE_EXIT)
-            .where(within(limit.scope_kind, limit.scope, _columns(a.broker, a.account)))
-        )
-        if limit.name == "orders_per_minute":
-            return gone.where(a.replaces.is_(None))
-        canceled = (
-            select(e.at)
-            .join_from(order_events, orders, e.client_order_id == orders.c.client_order_id)
-            .where(e.at > since, e.kind == "cancel_sent")
-            .where(within(limit.scope_kind, limit.scope, _columns(orders.c.broker, orders.c.account)))
-        )
-        return union_all(gone, canceled)
+        def take(rows: Sequence[Moment]) -> None:
+            at = [row["at"] for row in reversed(rows)]
+            if orders_alone:
+                used.orders_gone, used.orders_at = 0, at
+            else:
+                used.messages_gone, used.messages_at = 0, at
 
-    def _read_alike(self, window: timedelta) -> None:
-        a, o = attempts.c, orders.c
-        query = (
-            select(o.client_order_id, o.strategy, o.symbol, o.side, o.quantity, o.notional, func.min(a.started_at))
-            .join_from(attempts, orders, a.client_order_id == o.client_order_id)
-            .where(a.started_at > self.now - window, o.symbol.in_(self.symbols))
-            .where(a.outcome != str(Outcome.NOT_SENT), a.replaces.is_(None), ~IS_MERE_EXIT)
-            .group_by(o.client_order_id, o.strategy, o.symbol, o.side, o.quantity, o.notional)
-        )
-        for id_, strategy, symbol, side, quantity, notional, at in self.connection.execute(query):
-            self._alike.setdefault((strategy, symbol, Side(side), quantity, notional), []).append((id_, at))
+        asked = times(limit.scope_kind, limit.scope, orders_alone=orders_alone)
+        self._asking.ask(asked, take, since=since, most=most)
 
-    def _read_resting(self) -> None:
-        o = orders.c
-        query = select(o.client_order_id, o.symbol, o.side, o.limit_price, o.broker, o.account, o.strategy).where(
-            o.status.in_([str(s) for s in LIVE | {Status.SUBMITTED}]),
-            o.symbol.in_(self.symbols),
-            o.order_type.in_([str(OrderType.MARKET), str(OrderType.LIMIT)]),
-        )
-        for id_, symbol, side, limit_price, broker, account, strategy in self.connection.execute(query):
-            scopes = scopes_of(broker=broker, account=account, strategy=strategy, symbol=symbol, key=None)
-            self._resting.append(_Resting(id_, symbol, Side(side), limit_price, scopes))
+    def _take_alike(self, rows: Iterable[Alike]) -> None:
+        for row in rows:
+            alike = (row["strategy"], row["symbol"], Side(row["side"]), row["quantity"], row["notional"])
+            self._alike.setdefault(alike, []).append((row["client_order_id"], row["at"]))
 
-    def _read_gains(self, scopes: set[_Scope]) -> None:
+    def _take_resting(self, rows: Iterable[RestingRow]) -> None:
+        for row in rows:
+            scopes, side = _scopes_of(row, key=None), Side(row["side"])
+            one = _Resting(row["client_order_id"], row["symbol"], side, row["limit_price"], scopes)
+            self._resting.append(one)
+
+    def _read_gains(self, scopes: set[Scope]) -> None:
         for (where, strategy, symbol), gain in gains(self.connection, self.day_began).items():
             broker, account = split(where)
             mine = scopes_of(broker=broker, account=account, strategy=strategy, symbol=symbol, key=None)
@@ -311,7 +278,12 @@ class Exposure:
                 self._sums[scope].realized += gain
 
 
-def _scope(limit: Limit) -> _Scope:
+def _scopes_of(row: OpenUnits | RestingRow, key: str | None) -> dict[str, str]:
+    where = {"broker": row["broker"], "account": row["account"], "strategy": row["strategy"]}
+    return scopes_of(**where, symbol=row["symbol"], key=key)
+
+
+def _scope(limit: Limit) -> Scope:
     return limit.scope_kind, limit.scope
 
 
@@ -319,7 +291,7 @@ def _likeness(order: Intended) -> _Likeness:
     return order.strategy, order.symbol, order.side, order.quantity, order.notional
 
 
-def _meet(order: Intended, other: _Resting, scope: _Scope) -> bool:
+def _meet(order: Intended, other: _Resting, scope: Scope) -> bool:
     """Tell whether an order would trade with another one of ours in the same scope."""
     if not order.rests or other.symbol != order.symbol or other.client_order_id == order.client_order_id:
         return False
@@ -332,28 +304,3 @@ def _meet(order: Intended, other: _Resting, scope: _Scope) -> bool:
 
 def _exactly(value: object) -> Decimal:
     return round(Decimal(str(value or 0)), _PLACES)
-
-
-def _columns(broker: ColumnElement[str], account: ColumnElement[str]) -> dict[str, ColumnElement[str]]:
-    where = {"broker": broker, "account": account}
-    return where | {"strategy": orders.c.strategy, "symbol": orders.c.symbol, "key": orders.c.key_id}
-
-
-def within(kind: str, scope: str, columns: Mapping[str, ColumnElement[str]]) -> ColumnElement[bool]:
-    """Say that a row is in a scope.
-
-    Args:
-        kind: of the scope.
-        scope: which one.
-        columns: that name the row's broker, account, strategy, symbol and key; without an account the whole broker is
-            meant, without a key nothing is.
-    """
-    first, _, second = scope.rpartition(":") if kind == "strategy+symbol" else scope.partition(":")
-    if kind == EVERYTHING:
-        return true()
-    if kind == "account":
-        account = columns.get("account")
-        return and_(columns["broker"] == first, true() if account is None else account == second)
-    if kind == "strategy+symbol":
-        return and_(columns["strategy"] == first, columns["symbol"] == second)
-    return columns[kind] == scope if kind in columns else false()

@@ -216,7 +216,8 @@ class RiskQuestions:
         self._is_known = not asks or bool(connection.execute(COUNT_TOGETHER).one()[1])
         self.day = risk.day(now)
         symbols = {symbol for order in wanted for symbol in (order.symbol, *(leg.symbol for leg in order.legs))}
-        self._exposure = Exposure(connection, symbols, every, now, (self.day, risk.day_began(now)))
+        today = (self.day, risk.day_began(now))
+        self._exposure = Exposure(connection, symbols, every, now, today, coming=len(self._orders))
         self._prices = self._read_prices(connection, every) if names & self._priced(wanted) else {}
         self._sessions = self._read_sessions(connection) if "session" in names else {}
 

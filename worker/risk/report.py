@@ -46,8 +46,8 @@ def _used(limit: Limit, exposure: Exposure) -> Decimal | None:
         "max_open_value": sums.open_value,
         "max_day_value": sums.sent_value,
         "max_day_loss": max(-sums.realized, Decimal(0)),
-        "orders_per_minute": len(sums.orders_at),
-        "messages_per_minute": len(sums.messages_at),
+        "orders_per_minute": sums.orders_gone + len(sums.orders_at),
+        "messages_per_minute": sums.messages_gone + len(sums.messages_at),
         "max_position": exposure.largest_position(limit),
     }
     return Decimal(used[limit.name]) if limit.name in used else None
