@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from typing import cast
+from typing import TypedDict, cast
 
-from sqlalchemy import Connection, or_
+from sqlalchemy import Connection, bindparam, or_
 
 from models.legs import stored_legs
+from models.record.asking import Asking
 from models.record.rows import AttemptRow, ReadableOrder, by_name
-from models.record.statements import upsert
+from models.record.statements import Query, upsert
 from models.record.tables import risk_tallies
 from models.sizes import left_of, units_for
 from models.vocabulary import LIVE, Outcome, Side, Status, signed
@@ -151,18 +152,37 @@ def total(several: Iterable[Uses]) -> Uses:
     return found
 
 
-def _whole(values: Mapping[str, Decimal]) -> dict[str, int]:
-    return {name: int(values[name]) for name in ("sent", "open_orders")}
+class _Added(TypedDict):
+    """A tally that was added to."""
+
+    broker: str
+
+
+#: The upsert of one tally, by dialect.
+_additions: dict[str, Query[_Added]] = {}
+
+
+def _addition(connection: Connection) -> Query[_Added]:
+    name = connection.dialect.name
+    if name not in _additions:
+        _additions[name] = _made_addition(connection)
+    return _additions[name]
+
+
+def _made_addition(connection: Connection) -> Query[_Added]:
+    columns = (*KEY, *COUNTED, "realized")
+    values = {name: bindparam(name, type_=risk_tallies.c[name].type) for name in columns}
+    put = upsert(connection, risk_tallies).values(values)
+    more = {name: risk_tallies.c[name] + put.excluded[name] for name in COUNTED}
+    put = put.on_conflict_do_update(index_elements=list(risk_tallies.primary_key), set_=more)
+    return Query(put.returning(risk_tallies.c.broker), _Added)
 
 
 def keep(connection: Connection, changes: Uses) -> None:
     """Add changes to the tallies, in one order of keys so that two transactions never deadlock."""
-    rows: list[dict[str, object]] = [
-        {**dict(zip(KEY, key, strict=True)), **values, **_whole(values), "realized": _ZERO}
-        for key, values in sorted(changes.items())
-    ]
-    if not rows:
-        return
-    put = upsert(connection, risk_tallies).values(rows)
-    more = {name: risk_tallies.c[name] + put.excluded[name] for name in COUNTED}
-    connection.execute(put.on_conflict_do_update(index_elements=list(risk_tallies.primary_key), set_=more))
+    asking = Asking(connection)
+    for key, values in sorted(changes.items()):
+        whole = {name: int(values[name]) for name in ("sent", "open_orders")}
+        row: dict[str, object] = {**dict(zip(KEY, key, strict=True)), **values, **whole, "realized": _ZERO}
+        asking.ask(_addition(connection), len, **row)
+    asking.answer()

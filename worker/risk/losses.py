@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import TypedDict
 
-from sqlalchemy import Connection, select, tuple_, union_all
+from sqlalchemy import Connection, bindparam, select, tuple_, union_all
 
 from models.instruments import told_multiplier
 from models.record.archive_tables import archived_fills
 from models.record.destinations import destination
+from models.record.statements import Query
 from models.record.tables import SIDE_TO_OPEN, fills, orders
 from models.vocabulary import CLOSING, Side, signed
 
@@ -59,25 +61,47 @@ def gain_since(executions: Iterable[PricedFill], start: datetime) -> Decimal:
     return gain
 
 
-def gains(connection: Connection, start: datetime) -> dict[Place, Decimal]:
-    """Return the gains since the beginning of a day, by where they were made; places without a fill are left out."""
+class _Executed(TypedDict):
+    where: str
+    strategy: str | None
+    symbol: str
+    side: str
+    quantity: Decimal
+    price: Decimal | None
+    fee: Decimal | None
+    at: datetime
+    multiplier: Decimal | None
+
+
+def _executions() -> Query[_Executed]:
     f, o, a = fills.c, orders.c, archived_fills.c
+    start = bindparam("start", type_=f.filled_at.type)
     places = select(f.broker, f.symbol).where(f.filled_at >= start, f.symbol.is_not(None)).distinct()
     own = (
         select(
-            destination(fills),
-            *(f.strategy, f.symbol, SIDE_TO_OPEN, f.quantity, f.price, f.commission, f.filled_at, f.multiplier, f.id),
+            destination(fills).label("where"), f.strategy, f.symbol, SIDE_TO_OPEN.label("side"), f.quantity, f.price,
+            f.commission.label("fee"), f.filled_at.label("at"), f.multiplier, f.id,
         )
         .join_from(fills, orders, f.client_order_id == o.client_order_id)
         .where(tuple_(f.broker, f.symbol).in_(places), f.quantity > 0)
-    )
-    archived = select(
-        destination(archived_fills), a.strategy, a.symbol, a.side, a.quantity, a.price, a.commission, a.filled_at,
-        a.multiplier, a.id,
     )  # fmt: skip
-    query = union_all(own, archived.where(tuple_(a.broker, a.symbol).in_(places))).order_by("filled_at", "id")
+    archived = select(
+        destination(archived_fills).label("where"), a.strategy, a.symbol, a.side, a.quantity, a.price,
+        a.commission.label("fee"), a.filled_at.label("at"), a.multiplier, a.id,
+    ).where(tuple_(a.broker, a.symbol).in_(places))  # fmt: skip
+    every = union_all(own, archived).subquery()
+    told = [column for column in every.c if column.name != "id"]
+    return Query(select(*told).order_by(every.c.at, every.c.id), _Executed)
+
+
+_EXECUTIONS = _executions()
+
+
+def gains(connection: Connection, start: datetime) -> dict[Place, Decimal]:
+    """Return the gains since the beginning of a day, by where they were made; places without a fill are left out."""
     found: dict[Place, list[PricedFill]] = {}
-    for where, strategy, symbol, side, quantity, price, fee, at, told, _ in connection.execute(query):
-        one = PricedFill(Side(side), quantity, price, fee or _ZERO, at, told or told_multiplier(symbol) or _ONE)
-        found.setdefault((where, strategy, symbol), []).append(one)
+    for row in _EXECUTIONS.rows(connection, start=start):
+        size = row["multiplier"] or told_multiplier(row["symbol"]) or _ONE
+        one = PricedFill(Side(row["side"]), row["quantity"], row["price"], row["fee"] or _ZERO, row["at"], size)
+        found.setdefault((row["where"], row["strategy"], row["symbol"]), []).append(one)
     return {place: gain_since(mine, start) for place, mine in found.items() if mine[-1].at >= start}

@@ -6,19 +6,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import TypedDict
 
 import structlog
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from models.errors import CorroError
 from models.instruments import SHARES_PER_OPTION, told_multiplier
 from models.legs import PackageLeg, unit_of
+from models.record.asking import Asking
 from models.record.database import Database
-from models.record.statements import upsert
+from models.record.statements import Query, among, upsert
 from models.record.tables import external_fills, fills, position_snapshots, reference_prices
 from models.reports import QuoteReport
 from models.risk.facts import ReferencePrice
@@ -49,6 +51,51 @@ class Quotes:
     ids: dict[str, list[str]] = field(default_factory=dict)
 
 
+class _Kept(TypedDict):
+    symbol: str
+    price: Decimal
+    at: datetime
+    source: str
+    currency: str
+
+
+class _Held(TypedDict):
+    symbol: str
+    quantity: Decimal | None
+    market_value: Decimal | None
+    taken_at: datetime
+    broker: str
+    currency: str | None
+
+
+class _Filled(TypedDict):
+    symbol: str
+    price: Decimal
+    filled_at: datetime
+    broker: str
+    currency: str | None
+
+
+_r, _p, _f = reference_prices.c, position_snapshots.c, fills.c
+_KEPT = Query(
+    select(_r.symbol, _r.price, _r.at, _r.source, _r.currency).where(among(_r.symbol, "symbols")), _Kept
+)  # fmt: skip
+_HELD = Query(
+    select(_p.symbol, _p.quantity, _p.market_value, _p.taken_at, _p.broker, _p.currency)
+    .where(among(_p.symbol, "symbols"), _p.market_value.is_not(None))
+    .order_by(_p.taken_at),
+    _Held,
+)
+_FILLED = Query(
+    select(_f.symbol, _f.price, _f.filled_at, _f.broker, _f.currency)
+    .where(among(_f.symbol, "symbols"), _f.filled_at > bindparam("since", type_=_f.filled_at.type))
+    .where(_f.price.is_not(None), _f.quantity > 0)
+    .order_by(_f.filled_at.desc())
+    .limit(_MOST_FILLS),
+    _Filled,
+)
+
+
 def known_prices(
     connection: Connection, symbols: Collection[str], now: datetime, age_s: float, currency: str
 ) -> dict[str, ReferencePrice]:
@@ -61,16 +108,15 @@ def known_prices(
         age_s: fills older than this say nothing.
         currency: of prices that do not say.
     """
-    r = reference_prices.c
-    kept = select(r.symbol, r.price, r.at, r.source, r.currency).where(r.symbol.in_(symbols))
-    found = {
-        row.symbol: ReferencePrice(row.price, row.at, row.source, row.currency) for row in connection.execute(kept)
-    }
+    asking, wanted = Asking(connection), sorted(symbols)
+    kept, held, filled = list[_Kept](), list[_Held](), list[_Filled]()
+    asking.ask(_KEPT, kept.extend, symbols=wanted)
+    asking.ask(_HELD, held.extend, symbols=wanted)
+    asking.ask(_FILLED, filled.extend, symbols=wanted, since=now - timedelta(seconds=age_s))
+    asking.answer()
+    found = {row["symbol"]: ReferencePrice(row["price"], row["at"], row["source"], row["currency"]) for row in kept}
     news: dict[str, ReferencePrice] = {}
-    for symbol, price in [
-        *_of_positions(connection, symbols, currency),
-        *_of_fills(connection, symbols, now, age_s, currency),
-    ]:
+    for symbol, price in [*_of_positions(connection, held, currency), *_of_fills(filled, now, currency)]:
         before = news.get(symbol) or found.get(symbol)
         if before is None or price.at > before.at + _NEWER:
             news[symbol] = price
@@ -78,38 +124,22 @@ def known_prices(
     return found | news
 
 
-def _of_fills(
-    connection: Connection, symbols: Collection[str], now: datetime, age_s: float, currency: str
-) -> Iterable[tuple[str, ReferencePrice]]:
-    f = fills.c
-    query = (
-        select(f.symbol, f.price, f.filled_at, f.broker, f.currency)
-        .where(
-            f.symbol.in_(symbols), f.filled_at > now - timedelta(seconds=age_s), f.price.is_not(None), f.quantity > 0
-        )
-        .order_by(f.filled_at.desc())
-        .limit(_MOST_FILLS)
-    )
+def _of_fills(rows: Iterable[_Filled], now: datetime, currency: str) -> Iterator[tuple[str, ReferencePrice]]:
     seen = set()
-    for row in connection.execute(query):
-        if row.symbol not in seen:
-            seen.add(row.symbol)
-            yield (
-                row.symbol,
-                ReferencePrice(row.price, min(row.filled_at, now), f"fill {row.broker}", row.currency or currency),
-            )
+    for row in rows:
+        if (symbol := row["symbol"]) not in seen:
+            seen.add(symbol)
+            at, source = min(row["filled_at"], now), f"fill {row['broker']}"
+            yield symbol, ReferencePrice(row["price"], at, source, row["currency"] or currency)
 
 
-def _of_positions(
-    connection: Connection, symbols: Collection[str], currency: str
-) -> Iterable[tuple[str, ReferencePrice]]:
-    p = position_snapshots.c
-    query = select(p.symbol, p.quantity, p.market_value, p.taken_at, p.broker, p.currency)
-    size = {symbol: multiplier_of(connection, symbol) for symbol in symbols}
-    for row in connection.execute(query.where(p.symbol.in_(symbols), p.market_value.is_not(None)).order_by(p.taken_at)):
-        if row.quantity and row.market_value and (one := size[row.symbol]):
-            price = _to_digits(abs(row.market_value / row.quantity / one))
-            yield row.symbol, ReferencePrice(price, row.taken_at, f"position {row.broker}", row.currency or currency)
+def _of_positions(connection: Connection, rows: Sequence[_Held], currency: str) -> Iterator[tuple[str, ReferencePrice]]:
+    size = {symbol: multiplier_of(connection, symbol) for symbol in {row["symbol"] for row in rows}}
+    for row in rows:
+        if row["quantity"] and row["market_value"] and (one := size[row["symbol"]]):
+            price = _to_digits(abs(row["market_value"] / row["quantity"] / one))
+            source = f"position {row['broker']}"
+            yield row["symbol"], ReferencePrice(price, row["taken_at"], source, row["currency"] or currency)
 
 
 def _to_digits(price: Decimal) -> Decimal:
