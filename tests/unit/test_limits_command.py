@@ -17,8 +17,11 @@ from models.record.batch import OrderBatch
 from models.record.database import Database
 from models.record.tables import attempts, control_events, orders, position_snapshots, risk_limits, risk_tallies
 from models.record.usage import COUNTED, KEY, keep
+from models.risk.decision import Hold, Pass, decide_risk
+from models.risk.facts import Intended, Usage, Used
 from models.risk.names import EVERYTHING, Limit
 from models.settings import Settings
+from models.vocabulary import Side
 from tests.unit.words import Put, Run
 from worker.risk.exposure import Exposure
 from worker.risk.limiter import Limiter
@@ -275,19 +278,39 @@ def test_a_coin_of_a_millionth_has_the_price_that_its_position_tells(database: D
     }
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 3, 50])
-@pytest.mark.parametrize("limit", [1, 2, 4, 5, 6, 7, 9])
+@pytest.mark.parametrize("coming", [1, 2, 3, 50])
+@pytest.mark.parametrize("most", [1, 2, 4, 5, 6, 7, 9])
+@pytest.mark.parametrize("name", ["orders_per_minute", "messages_per_minute"])
 def test_a_rate_is_judged_alike_whether_times_are_read_or_counted(
-    at_once: int, limit: int, database: Database, put: Put, monkeypatch: pytest.MonkeyPatch
+    name: str, coming: int, most: int, database: Database, put: Put
 ) -> None:
-    """Six orders went out in the last minute: whichever are only counted, a rate has the same room and wait."""
+    """Six orders went out in the last minute: each of those that come has the same room, and waits as long."""
     now, ago = utcnow(), (59.5, 50, 40, 30, 20, 10)
     for n, seconds in enumerate(ago):
         put(f"o-{n}", status="filled", attempt={"outcome": "accepted", "started_at": now - timedelta(seconds=seconds)})
-    monkeypatch.setattr("worker.risk.exposure._AT_ONCE", at_once)
-    rate = Limit(EVERYTHING, EVERYTHING, "orders_per_minute", Decimal(limit), set_by="a test")
+    rate = Limit(EVERYTHING, EVERYTHING, name, Decimal(most), set_by="a test")
+    order = Intended(
+        client_order_id="new", symbol="KO", side=Side.BUY, quantity=Decimal(1), adds=Decimal(1), created_at=now
+    )
+    every = [now - timedelta(seconds=seconds) for seconds in ago]
     with database.read() as connection:
-        times = Exposure(connection, ["KO"], [rate], now, ("d", now)).sums(rate).orders_at
-    assert len(times) == min(limit, 6)
-    if limit <= 6:  # the one that has to leave the window before there is room
-        assert times[0] == now - timedelta(seconds=ago[6 - limit])
+        exposure = Exposure(connection, ["KO"], [rate], now, ("d", now), coming)
+    for _ in range(coming):
+        known = Used(orders_at=every, messages_at=every)
+        expected = decide_risk(order, [rate], Usage({(EVERYTHING, EVERYTHING): known}), None, None, now)
+        assert decide_risk(order, [rate], exposure.usage(order, [rate]), None, None, now) == expected
+        if not isinstance(expected, Pass):
+            break
+        exposure.add(order, None)
+        every = [*every, now]
+
+
+def test_a_rate_of_which_no_time_is_known_is_looked_at_anew_and_never_passed() -> None:
+    used = Usage({(EVERYTHING, EVERYTHING): Used(orders_gone=5, orders_at=[utcnow()])})
+    order = Intended(
+        client_order_id="new", symbol="KO", side=Side.BUY, quantity=Decimal(1), adds=Decimal(1), created_at=utcnow()
+    )
+    rate = Limit(EVERYTHING, EVERYTHING, "orders_per_minute", Decimal(6), set_by="a test")
+    verdict = decide_risk(order, [rate], used, None, None, utcnow())
+    assert isinstance(verdict, Hold)
+    assert verdict.seconds == 0.05

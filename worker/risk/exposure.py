@@ -252,9 +252,9 @@ class Exposure:
         def take(rows: Sequence[Moment]) -> None:
             at = [row["at"] for row in reversed(rows)]
             if orders_alone:
-                used.orders_gone, used.orders_at = 0, at
+                used.orders_gone, used.orders_at = max(used.orders_gone - len(at), 0), at
             else:
-                used.messages_gone, used.messages_at = 0, at
+                used.messages_gone, used.messages_at = max(used.messages_gone - len(at), 0), at
 
         asked = times(limit.scope_kind, limit.scope, orders_alone=orders_alone)
         self._asking.ask(asked, take, since=since, most=most)
