@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import Connection
 
 from models.record.statements import Query, together
 
+if TYPE_CHECKING:
+    from sqlalchemy.engine.interfaces import DBAPICursor
+
 R = TypeVar("R")
 
 
-class Asking:
+class Questionnaire:
     """Collects questions, asks them in their order, and hands each answer to who has asked.
 
     Args:
@@ -21,16 +25,17 @@ class Asking:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self._asked: list[tuple[Query[Any], Callable[[list[Any]], object], dict[str, object]]] = []
+        self._asked: list[tuple[Callable[[], DBAPICursor], Callable[[DBAPICursor], object]]] = []
 
     def ask(self, query: Query[R], then: Callable[[list[R]], object], **values: object) -> None:
         """Ask for rows, which are handed over by `answer`."""
-        self._asked.append((query, then, values))
+        read = partial(query.read, self.connection)
+        self._asked.append((partial(query.send, self.connection, values), lambda cursor: then(read(cursor))))
 
     def answer(self) -> None:
         """Send all questions, and hand over the answers in the order of the questions."""
         asked, self._asked = self._asked, []
         with together(self.connection):
-            cursors = [query.send(self.connection, values) for query, _, values in asked]
-        for (query, then, _), cursor in zip(asked, cursors, strict=True):
-            then(query.read(self.connection, cursor))
+            cursors = [send() for send, _ in asked]
+        for (_, take), cursor in zip(asked, cursors, strict=True):
+            take(cursor)

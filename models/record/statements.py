@@ -57,7 +57,8 @@ Values = Mapping[str, object]
 #: A change of one row: the columns that find it, and those that change.
 Change = tuple[Values, Values]
 #: Clauses by the names of columns: of values that are bound, or of columns of many rows.
-_Clauses = Mapping[str, ColumnElement[Any]]
+Column = ColumnElement[Any]
+_Clauses = Mapping[str, Column]
 Selected = Select[Any]
 _Convert = Callable[[object], object] | None
 T = TypeVar("T")

@@ -18,7 +18,7 @@ from typing import TypedDict, cast
 from sqlalchemy import Connection, bindparam, or_
 
 from models.legs import stored_legs
-from models.record.asking import Asking
+from models.record.asking import Questionnaire
 from models.record.rows import AttemptRow, ReadableOrder, by_name
 from models.record.statements import Query, upsert
 from models.record.tables import risk_tallies
@@ -180,7 +180,7 @@ def _made_addition(connection: Connection) -> Query[_Added]:
 
 def keep(connection: Connection, changes: Uses) -> None:
     """Add changes to the tallies, in one order of keys so that two transactions never deadlock."""
-    asking = Asking(connection)
+    asking = Questionnaire(connection)
     for key, values in sorted(changes.items()):
         whole = {name: int(values[name]) for name in ("sent", "open_orders")}
         row: dict[str, object] = {**dict(zip(KEY, key, strict=True)), **values, **whole, "realized": _ZERO}

@@ -315,15 +315,13 @@ def _repeat(case: _AskedOrder, limit: Limit) -> Refuse | None:
 
 
 def _rate(case: _AskedOrder, limit: Limit) -> Refuse | Hold | None:
-    used = case.usage.of(limit)
-    if limit.name == "orders_per_minute" and not case.order.is_new:
-        return None
     is_of_orders = limit.name == "orders_per_minute"
-    gone = used.orders_at if is_of_orders else used.messages_at
-    untimed = used.orders_gone if is_of_orders else used.messages_gone
-    if len(gone) + untimed < limit.number:
+    if is_of_orders and not case.order.is_new:
+        return None
+    at, untimed = case.usage.of(limit).gone(orders_alone=is_of_orders)
+    if len(at) + untimed < limit.number:
         return None  # not all of them were within the minute: then still fewer are
-    gone = [at for at in gone if (case.now - at).total_seconds() < 60]
+    gone = [one for one in at if (case.now - one).total_seconds() < 60]
     count, place = len(gone) + untimed, len(gone) - int(limit.number)
     if count < limit.number:
         return None
@@ -332,8 +330,7 @@ def _rate(case: _AskedOrder, limit: Limit) -> Refuse | Hold | None:
         turn = 60 - (case.now - gone[place]).total_seconds() if place >= 0 else 0.0  # looked at anew, with the times
         if turn <= LONGEST_HOLD_S:
             return Hold(max(turn, 0.05), f"waits for its turn: {what} ({limit.words})")
-    trips: Trip | None = "halted" if limit.name == "messages_per_minute" else None
-    return _no(Denial.RATE, what, limit, Decimal(count + 1), trips)
+    return _no(Denial.RATE, what, limit, Decimal(count + 1), None if is_of_orders else "halted")
 
 
 def _open_orders(case: _AskedOrder, limit: Limit) -> Refuse | None:

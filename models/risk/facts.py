@@ -135,6 +135,10 @@ class Used:
     #: The open order of ours that this one would meet, by its client_order_id.
     meets: str | None = None
 
+    def gone(self, *, orders_alone: bool) -> tuple[list[datetime], int]:
+        """Return when orders, or messages, of the last minute went out, and how many more did of which it is open."""
+        return (self.orders_at, self.orders_gone) if orders_alone else (self.messages_at, self.messages_gone)
+
     @property
     def open_value(self) -> Decimal:
         """Value of what is open, both sides."""

@@ -8,13 +8,13 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypedDict
 
-from sqlalchemy import Connection, Row, Select, String, and_, cast, func, literal, null, or_, select, union_all
+from sqlalchemy import Connection, Row, String, and_, cast, func, literal, null, or_, select, union_all
 
 from models.destinations import broker_of
 from models.groups import EXCLUSIVE, LEADS, SAME_SCOPES, WAITING, GroupKind, is_mere_exit
 from models.legs import taken_by
 from models.record.destinations import destination, is_at
-from models.record.statements import Query, among
+from models.record.statements import Column, Query, Selected, among
 from models.record.tables import (
     SIDE_OF_FILL,
     attempts,
@@ -176,9 +176,9 @@ def _positions() -> Query[PositionPart]:
     )
     no_text = cast(null(), String)
 
-    def part(name: str, broker: Any, symbol: Any, side: Any, quantity: Any) -> Select[Any]:
-        columns = {"part": literal(name), "broker": broker, "symbol": symbol, "side": side, "quantity": quantity}
-        return select(*(column.label(name) for name, column in columns.items()))
+    def part(name: str, *given: Column) -> Selected:
+        columns = zip(("part", "broker", "symbol", "side", "quantity"), (literal(name), *given), strict=True)
+        return select(*(column.label(name) for name, column in columns))
 
     known = select(g.broker)
     shown = part("shown", p.broker, p.symbol, no_text, p.quantity)

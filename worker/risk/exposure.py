@@ -16,7 +16,7 @@ from functools import partial
 from sqlalchemy import Connection
 
 from models.destinations import broker_of, split
-from models.record.asking import Asking
+from models.record.asking import Questionnaire
 from models.record.executions import HELD_NOW, HeldSum, held_of
 from models.risk.facts import Intended, Usage, Used
 from models.risk.names import EVERYTHING, Limit, scopes_of
@@ -91,7 +91,7 @@ class Exposure:
         today: tuple[str, datetime],
         coming: int = 0,
     ) -> None:
-        self.connection, self.now, self._asking = connection, now, Asking(connection)
+        self.connection, self.now, self._asking = connection, now, Questionnaire(connection)
         self.today, self.day_began = today
         self.symbols = sorted(symbols)
         self._sums: dict[Scope, Used] = {(limit.scope_kind, limit.scope): Used() for limit in limits}

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, bindparam, select
 from models.errors import CorroError
 from models.instruments import SHARES_PER_OPTION, told_multiplier
 from models.legs import PackageLeg, unit_of
-from models.record.asking import Asking
+from models.record.asking import Questionnaire
 from models.record.database import Database
 from models.record.statements import Query, among, upsert
 from models.record.tables import external_fills, fills, position_snapshots, reference_prices
@@ -108,7 +108,7 @@ def known_prices(
         age_s: fills older than this say nothing.
         currency: of prices that do not say.
     """
-    asking, wanted = Asking(connection), sorted(symbols)
+    asking, wanted = Questionnaire(connection), sorted(symbols)
     kept, held, filled = list[_Kept](), list[_Held](), list[_Filled]()
     asking.ask(_KEPT, kept.extend, symbols=wanted)
     asking.ask(_HELD, held.extend, symbols=wanted)

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from sqlalchemy import (
     ColumnElement,
     Integer,
-    Select,
     and_,
     bindparam,
     case,
@@ -25,7 +24,7 @@ from sqlalchemy import (
 )
 
 from models.record.groups import IS_MERE_EXIT
-from models.record.statements import Query, among, one_of
+from models.record.statements import Column, Query, Selected, among, one_of
 from models.record.tables import attempts, order_events, orders, risk_tallies
 from models.risk.names import EVERYTHING
 from models.vocabulary import LIVE, OrderType, Outcome, Status
@@ -152,13 +151,13 @@ def times(kind: str, scope: str, *, orders_alone: bool) -> Query[Moment]:
     return Query(select(every.c.at).order_by(every.c.at.desc()).limit(most), Moment)
 
 
-def _sent(kind: str, scope: str, *columns: ColumnElement[Any]) -> Select[Any]:
+def _sent(kind: str, scope: str, *columns: Column) -> Selected:
     mine = within(kind, scope, _columns(_a.broker, _a.account))
     sent = select(*columns).join_from(attempts, orders, _a.client_order_id == _o.client_order_id)
     return sent.where(_a.started_at > _since, _a.outcome != str(Outcome.NOT_SENT), ~IS_MERE_EXIT, mine)
 
 
-def _cancels(kind: str, scope: str, *columns: ColumnElement[Any]) -> Select[Any]:
+def _cancels(kind: str, scope: str, *columns: Column) -> Selected:
     mine = within(kind, scope, _columns(_o.broker, _o.account))
     sent = select(*columns).join_from(order_events, orders, _e.client_order_id == _o.client_order_id)
     return sent.where(_e.at > _since, _e.kind == "cancel_sent", mine)
@@ -187,12 +186,12 @@ ALIKE = _alike()
 RESTING = _resting()
 
 
-def _columns(broker: ColumnElement[Any], account: ColumnElement[Any]) -> dict[str, ColumnElement[Any]]:
+def _columns(broker: Column, account: Column) -> dict[str, Column]:
     where = {"broker": broker, "account": account}
     return where | {"strategy": _o.strategy, "symbol": _o.symbol, "key": _o.key_id}
 
 
-def within(kind: str, scope: str, columns: Mapping[str, ColumnElement[str]]) -> ColumnElement[bool]:
+def within(kind: str, scope: str, columns: Mapping[str, Column]) -> ColumnElement[bool]:
     """Say that a row is in a scope.
 
     Args:
