@@ -22,7 +22,7 @@ from models.risk.facts import Intended, Usage, Used
 from models.risk.names import EVERYTHING, Limit, scopes_of
 from models.vocabulary import Side, signed
 from worker.positions.holdings import POSITIONS, PositionPart, added_up
-from worker.risk.losses import gains
+from worker.risk.losses import Openings, gains
 from worker.risk.questions import (
     ALIKE,
     OPEN_UNITS,
@@ -80,6 +80,7 @@ class Exposure:
         now: the time.
         today: the date, as limits of a day count it, and when it began.
         coming: how many orders may be added.
+        openings: what is known of the days before; None: they are looked at.
     """
 
     def __init__(
@@ -90,7 +91,9 @@ class Exposure:
         now: datetime,
         today: tuple[str, datetime],
         coming: int = 0,
+        openings: Openings | None = None,
     ) -> None:
+        self._openings = openings
         self.connection, self.now, self._asking = connection, now, Questionnaire(connection)
         self.today, self.day_began = today
         self.symbols = sorted(symbols)
@@ -271,7 +274,7 @@ class Exposure:
             self._resting.append(one)
 
     def _read_gains(self, scopes: set[Scope]) -> None:
-        for (where, strategy, symbol), gain in gains(self.connection, self.day_began).items():
+        for (where, strategy, symbol), gain in gains(self.connection, self.day_began, self._openings).items():
             broker, account = split(where)
             mine = scopes_of(broker=broker, account=account, strategy=strategy, symbol=symbol, key=None)
             for scope in scopes & mine.items():

@@ -35,6 +35,7 @@ from models.vocabulary import CLOSING, OrderType, Side, signed
 from worker.positions.holdings import holdings
 from worker.risk.exposure import COUNTING, Exposure
 from worker.risk.hours import OrderHours, traded
+from worker.risk.losses import Openings
 from worker.risk.prices import known_prices, multiplier_of, price_of_package
 
 _AT_ONCE = frozenset({OrderType.MARKET, OrderType.LIMIT})
@@ -57,7 +58,7 @@ class Limiter:
 
     def __init__(self, settings: Settings, broker: str) -> None:
         self.risk, self.broker = settings.risk, broker
-        self.seeds = from_settings(settings.risk)
+        self.seeds, self._openings = from_settings(settings.risk), Openings()
         #: Closing orders have been seen to reduce a position before they are asked about.
         self.closes = settings.routing.sell == "closes"
 
@@ -107,7 +108,7 @@ class Limiter:
         by_leg = {order.client_order_id: limits_of_legs(limits, order) for order in wanted if order.legs}
         if not any(mine.values()) and not any(own for legs in by_leg.values() for _, own in legs):
             return None
-        return RiskQuestions(connection, self.risk, wanted, mine, by_leg, now)
+        return RiskQuestions(connection, self.risk, wanted, mine, by_leg, now, self._openings)
 
     # -- WHAT IS INTENDED ---
     def _new(self, entry: OrderRecord, connection: Connection, *, approved: bool) -> Intended:
@@ -193,6 +194,7 @@ class RiskQuestions:
         limits: those that apply, by client_order_id.
         by_leg: of packages, each leg with those that apply to it.
         now: the time.
+        openings: what is known of the days before.
     """
 
     def __init__(
@@ -203,6 +205,7 @@ class RiskQuestions:
         limits: Mapping[str, Sequence[Limit]],
         by_leg: Mapping[str, Sequence[_LegLimits]],
         now: datetime,
+        openings: Openings,
     ) -> None:
         self.risk, self.now, self._limits, self._by_leg = risk, now, limits, by_leg
         self._orders = {order.client_order_id: order for order in wanted}
@@ -217,7 +220,7 @@ class RiskQuestions:
         self.day = risk.day(now)
         symbols = {symbol for order in wanted for symbol in (order.symbol, *(leg.symbol for leg in order.legs))}
         today = (self.day, risk.day_began(now))
-        self._exposure = Exposure(connection, symbols, every, now, today, coming=len(self._orders))
+        self._exposure = Exposure(connection, symbols, every, now, today, len(self._orders), openings)
         self._prices = self._read_prices(connection, every) if names & self._priced(wanted) else {}
         self._sessions = self._read_sessions(connection) if "session" in names else {}
 
