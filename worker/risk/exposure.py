@@ -34,6 +34,7 @@ from worker.risk.questions import (
     Scope,
     TallySums,
     Went,
+    named,
     tallies_of,
     times,
     went,
@@ -109,13 +110,14 @@ class Exposure:
         names = {limit.name for limit in limits}
         if names & TALLIED:
             scopes = tuple(sorted({_scope(limit) for limit in limits if limit.name in TALLIED}))
-            self._asking.ask(tallies_of(scopes), self._take_tallies, day=self.today)
+            kinds = tuple(kind for kind, _ in scopes)
+            self._asking.ask(tallies_of(kinds), self._take_tallies, day=self.today, **named(*scopes))
         if "max_position" in names:
             self._ask_positions({_scope(limit) for limit in limits if limit.name == "max_position"})
         since = self.now - _MINUTE
         rated = [limit for limit in limits if limit.name in RATES and limit.number]
         for scope in sorted({_scope(limit) for limit in rated}):
-            self._asking.ask(went(*scope), partial(self._take_counts, scope), since=since)
+            self._asking.ask(went(scope[0]), partial(self._take_counts, scope), since=since, **named(scope))
         if "repeat_count" in names:
             windows = [limit.number for limit in limits if limit.name == "repeat_seconds"]
             window = timedelta(seconds=float(max(windows, default=_ZERO))) or timedelta(seconds=10)
@@ -259,8 +261,8 @@ class Exposure:
             else:
                 used.messages_gone, used.messages_at = max(used.messages_gone - len(at), 0), at
 
-        asked = times(limit.scope_kind, limit.scope, orders_alone=orders_alone)
-        self._asking.ask(asked, take, since=since, most=most)
+        asked = times(limit.scope_kind, orders_alone=orders_alone)
+        self._asking.ask(asked, take, since=since, most=most, **named(_scope(limit)))
 
     def _take_alike(self, rows: Iterable[Alike]) -> None:
         for row in rows:

@@ -1,4 +1,7 @@
-"""What is asked of the record about limits, each built once for the scopes that it is about."""
+"""What is asked of the record about limits, each built once for the kinds of scopes that it is about.
+
+Which scopes is bound with `named`: statements are few, and symbols, strategies and accounts are many.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,10 @@ from functools import lru_cache
 from typing import TypedDict
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Integer,
+    String,
     and_,
     bindparam,
     case,
@@ -31,7 +36,7 @@ from models.vocabulary import LIVE, OrderType, Outcome, Status
 
 #: Kind and name of a scope.
 Scope = tuple[str, str]
-#: So many sets of scopes, or scopes, are remembered with their statements.
+#: So many sets of kinds are remembered with their statements.
 _REMEMBERED = 256
 
 
@@ -99,9 +104,19 @@ _t, _a, _e, _o = risk_tallies.c, attempts.c, order_events.c, orders.c
 _since = bindparam("since", type_=_a.started_at.type)
 
 
+def named(*scopes: Scope) -> dict[str, object]:
+    """Return the values that say which scopes are meant."""
+    found: dict[str, object] = {}
+    for n, (kind, scope) in enumerate(scopes):
+        first, _, second = scope.rpartition(":") if kind == "strategy+symbol" else scope.partition(":")
+        whole = kind not in ("strategy+symbol", "account")
+        found |= {f"scope_{n}": scope, f"first_{n}": scope if whole else first, f"second_{n}": second}
+    return found
+
+
 @lru_cache(_REMEMBERED)
-def tallies_of(scopes: tuple[Scope, ...]) -> Query[TallySums]:
-    """Sums of the tallies in some scopes; bind `day`."""
+def tallies_of(kinds: tuple[str, ...]) -> Query[TallySums]:
+    """Sums of the tallies in scopes of these kinds; bind `day`."""
     today = _t.day == bindparam("day", type_=_t.day.type)
     columns = {"broker": _t.broker, "account": _t.account, "strategy": _t.strategy, "symbol": _t.symbol}
     columns["key"] = _t.key_id
@@ -112,10 +127,10 @@ def tallies_of(scopes: tuple[Scope, ...]) -> Query[TallySums]:
         func.sum(_t.open_sell).label("open_sell"),
     )
     asked = [
-        select(literal(kind).label("kind"), literal(scope).label("scope"), *sums).where(
-            or_(today, _t.open_orders != 0), within(kind, scope, columns)
+        select(literal(kind).label("kind"), _bound(f"scope_{n}").label("scope"), *sums).where(
+            or_(today, _t.open_orders != 0), within(kind, columns, n)
         )
-        for kind, scope in scopes
+        for n, kind in enumerate(kinds)
     ]
     return Query(union_all(*asked), TallySums)
 
@@ -134,31 +149,31 @@ OPEN_UNITS = _open_units()
 
 
 @lru_cache(_REMEMBERED)
-def went(kind: str, scope: str) -> Query[Went]:
-    """How many orders, and messages, went out in a scope; bind `since`."""
-    sent = _sent(kind, scope, func.count().label("every"), func.count().filter(_a.replaces.is_(None)).label("placed"))
-    every, cancels = sent.subquery().c, _cancels(kind, scope, func.count()).scalar_subquery()
+def went(kind: str) -> Query[Went]:
+    """How many orders, and messages, went out in a scope of this kind; bind `since`."""
+    sent = _sent(kind, func.count().label("every"), func.count().filter(_a.replaces.is_(None)).label("placed"))
+    every, cancels = sent.subquery().c, _cancels(kind, func.count()).scalar_subquery()
     return Query(select(every.placed.label("orders"), (every.every + cancels).label("messages")), Went)
 
 
 @lru_cache(_REMEMBERED)
-def times(kind: str, scope: str, *, orders_alone: bool) -> Query[Moment]:
-    """When the last orders, or messages, went out in a scope, the newest first; bind `since` and `most`."""
-    sent, most = _sent(kind, scope, _a.started_at.label("at")), bindparam("most", type_=Integer)
+def times(kind: str, *, orders_alone: bool) -> Query[Moment]:
+    """When the last orders, or messages, went out in such a scope, the newest first; bind `since` and `most`."""
+    sent, most = _sent(kind, _a.started_at.label("at")), bindparam("most", type_=Integer)
     if orders_alone:
         return Query(sent.where(_a.replaces.is_(None)).order_by(_a.started_at.desc()).limit(most), Moment)
-    every = union_all(sent, _cancels(kind, scope, _e.at.label("at"))).subquery()
+    every = union_all(sent, _cancels(kind, _e.at.label("at"))).subquery()
     return Query(select(every.c.at).order_by(every.c.at.desc()).limit(most), Moment)
 
 
-def _sent(kind: str, scope: str, *columns: Column) -> Selected:
-    mine = within(kind, scope, _columns(_a.broker, _a.account))
+def _sent(kind: str, *columns: Column) -> Selected:
+    mine = within(kind, _columns(_a.broker, _a.account))
     sent = select(*columns).join_from(attempts, orders, _a.client_order_id == _o.client_order_id)
     return sent.where(_a.started_at > _since, _a.outcome != str(Outcome.NOT_SENT), ~IS_MERE_EXIT, mine)
 
 
-def _cancels(kind: str, scope: str, *columns: Column) -> Selected:
-    mine = within(kind, scope, _columns(_o.broker, _o.account))
+def _cancels(kind: str, *columns: Column) -> Selected:
+    mine = within(kind, _columns(_o.broker, _o.account))
     sent = select(*columns).join_from(order_events, orders, _e.client_order_id == _o.client_order_id)
     return sent.where(_e.at > _since, _e.kind == "cancel_sent", mine)
 
@@ -191,16 +206,16 @@ def _columns(broker: Column, account: Column) -> dict[str, Column]:
     return where | {"strategy": _o.strategy, "symbol": _o.symbol, "key": _o.key_id}
 
 
-def within(kind: str, scope: str, columns: Mapping[str, Column]) -> ColumnElement[bool]:
+def within(kind: str, columns: Mapping[str, Column], n: int = 0) -> ColumnElement[bool]:
     """Say that a row is in a scope.
 
     Args:
         kind: of the scope.
-        scope: which one.
         columns: that name the row's broker, account, strategy, symbol and key; without an account the whole broker is
             meant, without a key nothing is.
+        n: which of the scopes that are bound with `named`.
     """
-    first, _, second = scope.rpartition(":") if kind == "strategy+symbol" else scope.partition(":")
+    first, second = _bound(f"first_{n}"), _bound(f"second_{n}")
     if kind == EVERYTHING:
         return true()
     if kind == "account":
@@ -208,4 +223,8 @@ def within(kind: str, scope: str, columns: Mapping[str, Column]) -> ColumnElemen
         return and_(columns["broker"] == first, true() if account is None else account == second)
     if kind == "strategy+symbol":
         return and_(columns["strategy"] == first, columns["symbol"] == second)
-    return columns[kind] == scope if kind in columns else false()
+    return columns[kind] == first if kind in columns else false()
+
+
+def _bound(name: str) -> BindParameter[str]:
+    return bindparam(name, type_=String())
