@@ -48,6 +48,7 @@ Alpaca (test_traps_alpaca.py)
 | a 404 that is not Alpaca's | test_a_lookup_that_fails_is_no_proof_of_absence |
 | the stream dies with its handler | test_a_handler_that_fails_does_not_end_the_stream |
 | wrong keys hammer the stream | test_refused_keys_do_not_hammer_the_stream |
+| the stream's login is never answered | test_a_stream_that_goes_on_saying_other_things_is_left_and_tried_again |
 | events are lost during a reconnect | test_what_the_stream_missed_is_read_when_it_is_back |
 
 TD Ameritrade and Schwab (test_traps_tda.py, both dialects)

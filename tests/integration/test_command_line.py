@@ -119,7 +119,6 @@ def test_prices_decide_the_type_and_wait_fails_where_the_order_ends_badly(world:
         (["orders", "--status", "lost"], ["status", "lost"]),
         (["orders", "--since", "yesterdayish"], ["since", "yesterdayish"]),
         (["nonsense"], []),
-        (["halt", "--broker", "robinhood", "--by", "ana", "--reason", "storm"], ["robinhood"]),
         (["worker", "robinhood"], ["robinhood"]),
         (["unlock", "alpaca", "KO", "--by", "ana"], ["reason"]),
     ],
