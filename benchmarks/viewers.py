@@ -1,7 +1,7 @@
 """Whoever looks at a page's server, in a process of their own, which ends with its stdin and says then what it saw.
 
 `viewers.py pages PORT PATH ...`: browsers, a thread for each path; each does what page.js does: it hears of changes,
-asks for its page anew, at most once a second and every five at least. One more scrapes /metrics every five seconds.
+asks for its page anew, at most every two seconds and every three at least. One more scrapes /metrics every five seconds.
 `viewers.py events PORT`: a strategy that follows the journal, and one beside it that never reads its answer.
 """
 
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 
-_EVERY_S, _LEAST_S = 5.0, 1.0
+_EVERY_S, _LEAST_S, _SCRAPE_S = 3.0, 2.0, 5.0
 _READY = "looking"
 _ended = threading.Event()
 
@@ -82,7 +82,7 @@ class Viewers:
 
     def scrape(self) -> None:
         """Ask as Prometheus does."""
-        while not _ended.wait(_EVERY_S):
+        while not _ended.wait(_SCRAPE_S):
             self.ask("/metrics")
 
 

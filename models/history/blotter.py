@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple
 
 from sqlalchemy import Column, ColumnElement, Connection, or_, select
 
 from models.history.views import QueryOf, Row, v_attempts, v_fills, v_orders
+from models.record.asking import Questionnaire
 from models.record.database import Database
+from models.record.statements import Query, among
 from models.record.tables import attempts, orders
 from models.vocabulary import OPEN, Outcome
 
@@ -178,17 +181,31 @@ def _read(connection: Connection, query: QueryOf) -> list[Listed]:
     return [Listed(row.created_at, row.client_order_id) for row in connection.execute(query)]
 
 
+#: The orders of a list and their parts: each plan is made once, however many ids there are.
+_ORDERS = Query(select(v_orders).where(among(v_orders.c.client_order_id, "ids")))
+_PARTS = {
+    part: Query(select(view).where(among(view.c.client_order_id, "ids")).order_by(view.c[order]))
+    for part, view, order in (("attempts", v_attempts, "attempt_no"), ("fills", v_fills, "filled_at"))
+}
+
+
 def _whole(connection: Connection, ids: list[str]) -> list[Row]:
     """Return these orders, in this order, each with its attempts and fills."""
     if not ids:
         return []
+    asked = Questionnaire(connection)
     by_id: dict[str, Row] = {}
-    for row in connection.execute(select(v_orders).where(v_orders.c.client_order_id.in_(ids))).mappings():
-        by_id[row["client_order_id"]] = {**row, "attempts": [], "fills": []}
-    for part, view, order in (("attempts", v_attempts, "attempt_no"), ("fills", v_fills, "filled_at")):
-        query = select(view).where(view.c.client_order_id.in_(ids)).order_by(view.c[order])
-        for row in connection.execute(query).mappings():
-            by_id[row["client_order_id"]][part].append(dict(row))
+    parts: dict[str, list[Row]] = {}
+    asked.ask(_ORDERS, lambda rows: by_id.update({row["client_order_id"]: row for row in rows}), ids=ids)
+    for part, query in _PARTS.items():
+        asked.ask(query, partial(parts.__setitem__, part), ids=ids)
+    asked.answer()
+    for row in by_id.values():
+        row.update({part: [] for part in _PARTS})
+    for part, rows in parts.items():
+        for row in rows:
+            if (order := by_id.get(row["client_order_id"])) is not None:
+                order[part].append(row)
     return [by_id[id_] for id_ in ids if id_ in by_id]
 
 

@@ -23,7 +23,7 @@ from sqlalchemy import Connection, bindparam, func, select, text
 
 from models.errors import InvalidRequest
 from models.record.database import Database
-from models.record.statements import Query
+from models.record.statements import Query, unindexed
 from models.record.tables import order_events, orders
 
 #: The upper 16 of the 64 bits of a writer's lock; the others are an id.
@@ -66,7 +66,8 @@ class EventRow(TypedDict):
     strategy: str | None
 
 
-_STRATEGY = orders.c.strategy == bindparam("strategy")
+#: Among the few new events; not by way of all orders of a strategy, which SQLite would take.
+_STRATEGY = unindexed(orders.c.strategy) == bindparam("strategy")
 _NEXT = {False: Query(_BETWEEN, EventRow), True: Query(_BETWEEN.where(_STRATEGY), EventRow)}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from sqlalchemy import update
 from structlog.testing import capture_logs
 
+from models.history import History
 from models.messages import OrderRequest
 from models.record.tables import orders
 from tests.kit import eventually
@@ -52,7 +53,16 @@ def test_an_order_whose_row_forgot_its_attempt_is_told_of_once_and_goes_on_when_
         broker.account.price("KO", "0.5")
         eventually(lambda: client.order("o-2").status == "filled")
         assert client.order("o-1").row["filled_quantity"] == 0
+        client.order("o-1").cancel()
+
+        def why_not_canceled() -> list[str]:
+            events = History(client.database).the_order("o-1")["events"]
+            return [event["detail"] for event in events if event["kind"] == "cancel_not_sent"]
+
+        eventually(why_not_canceled)
+        assert "names attempt 0" in why_not_canceled()[0]
         write(1)
         eventually(lambda: client.order("o-1").status == "filled")
-    assert told() == [0]
+    assert set(told()) == {0}
+    assert len(told()) == 2  # by who reads the broker, and by who cancels
     assert [line for line in lines if line["event"] in ("report_not_applied", "reading_failed")] == []

@@ -11,13 +11,16 @@ import pytest
 from benchmarks.histories import duties, questions
 from models.history import History
 from models.history.blotter import Choice, Listed, blotter
+from models.record import stream
 from models.record.database import Database, upgrade
 from models.record.evidence import unresolved
+from models.record.statements import Query
 from models.record.tables import STRAY_INDEX
 from models.settings import load_settings
 from models.vocabulary import OPEN
 from tests.traced import traced
 from tests.unit.words import NOW
+from worker.orders import plain, selection
 
 #: One order's parts, and the few unresolved attempts, are sorted after they were found.
 _SORTED_AFTERWARDS = ("order(id), with everything", "unresolved", "attempts(outcome=)")
@@ -67,6 +70,28 @@ def test_loose_ends_are_found_among_the_orders_that_are_live(empty: Database) ->
     with empty.read() as connection:
         plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {ends}")]
     assert plan[0].startswith("SEARCH orders USING INDEX ix_orders_status"), plan
+
+
+def _plan(database: Database, query: Query[Any]) -> list[str]:
+    with database.read() as connection:
+        compiled = query.statement.compile(dialect=connection.dialect)
+        explained = f"EXPLAIN QUERY PLAN {compiled}"
+        return [row[3] for row in connection.exec_driver_sql(explained, tuple(None for _ in compiled.positiontup or ()))]
+
+
+def test_a_claim_finds_its_orders_by_their_ids_alone(empty: Database) -> None:
+    """An index of a column that is null for nearly all of them leads to the whole of the history."""
+    for claim in (plain._MARK, selection._NAMED):
+        plan = _plan(empty, claim)
+        found = [line for line in plan if re.match("(SEARCH|SCAN) orders ", line)]
+        assert found, plan
+        assert all(line.endswith("(client_order_id=?)") for line in found), plan
+
+
+@pytest.mark.parametrize("of_one_strategy", [False, True])
+def test_events_are_found_by_their_own_ids(of_one_strategy: bool, empty: Database) -> None:
+    plan = _plan(empty, stream._NEXT[of_one_strategy])
+    assert plan[0] == "SEARCH order_events USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)", plan
 
 
 CHOICES = {

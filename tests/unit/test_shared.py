@@ -28,6 +28,12 @@ def test_pages_that_are_open_share_a_reading_and_who_comes_to_look_has_one_of_hi
     assert readings.get("/", read, anew=False) == 3
 
 
+def test_a_reading_that_is_made_of_another_is_no_older_than_that_one() -> None:
+    readings, read, parts = Shared(), iter(range(100)).__next__, [object(), object()]
+    asked = [readings.get("/fleet", read, anew=False, made_of=parts[part]) for part in (0, 0, 1, 1)]
+    assert asked == [0, 0, 1, 1]
+
+
 def test_what_takes_long_to_read_is_read_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared, "FRESH_S", 0.0)
     readings, counted = Shared(), iter(range(100)).__next__

@@ -92,6 +92,16 @@ def test_an_empty_list_of_positions_says_as_of_when_each_broker_holds_nothing(si
     assert list(positions["headers"]) == ["Corro-Positions-Read"]
 
 
+def test_the_page_of_profit_says_where_its_lists_are_not_whole(site: Site) -> None:
+    """Thousands of positions are megabytes, and seconds of one core, each time that somebody's page is as it is now."""
+    TradeLedger(site.client.database).trade(*(MadeTrade(5, "10", symbol=f"S{number:03}") for number in range(203)))
+    page = site.page("/pnl")
+    assert page.count(">S1") == page.count(">S0") == 2 * 100, "a row each, in both tables"
+    for what, command in (("sums", "corro pnl"), ("positions", "corro positions --at now")):
+        assert f"These are the first 200 of 203 {what}; <code>{command}</code> has all of them." in page
+    assert "These are the first" not in site.page("/pnl?limit=203")
+
+
 def test_profit_is_what_the_command_prints(site: Site, corro: Run) -> None:
     trades = (MadeTrade(5, "10"), MadeTrade(-5, "12", fee="1"), MadeTrade(1, "3", symbol="KO", broker="ibkr"))
     TradeLedger(site.client.database).trade(*trades)

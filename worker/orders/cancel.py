@@ -37,6 +37,7 @@ from worker.orders.vouching import Vouching, be_as_asked
 from worker.orders.way import Permit, Way
 from worker.orders.windows import Pauses
 from worker.runtime.clock import elapsed, utcnow
+from worker.runtime.said import Said
 
 log = structlog.get_logger()
 
@@ -99,6 +100,7 @@ class Cancels(Command[Wish, None]):
         #: Orders whose cancel is on its way from this process: a message and the regular look may meet.
         self._under_way: set[str] = set()
         self._lock = threading.Lock()
+        self._said = Said(broker.name)
         #: By client_order_id and the broker's id: a replace makes another order, which is asked for anew.
         self._pauses, self._stray_pauses = Pauses(_AGAIN_S, _LONGEST_S), Pauses(_AGAIN_S, _STRAY_S)
 
@@ -111,6 +113,7 @@ class Cancels(Command[Wish, None]):
         """
         if self.vouching.reader.required() != "off":
             self._follow_journal(ids)
+        self._tell_of_altered(ids)
         now = utcnow()
         due = [
             orders.c.cancel_requested_at.is_not(None),
@@ -151,6 +154,31 @@ class Cancels(Command[Wish, None]):
             for id_, journaled in journal_of(batch.connection, batch.entries).items():
                 log.error("cancel_wish_forged", client_order_id=id_)
                 be_as_asked(batch[id_], journaled)
+
+        if found:
+            self.batches.change(found, work)
+
+    def _tell_of_altered(self, ids: Sequence[str] | None) -> None:
+        """Say of which orders no cancel can go out: their rows name an attempt that they were never at."""
+        o, a = orders.c, attempts.c
+        at_it = exists().where(a.client_order_id == o.client_order_id, a.attempt_no == o.attempt_no)
+        query = select(o.client_order_id).where(
+            o.broker == self.broker.name,
+            o.status.in_([str(status) for status in (*LIVE, Status.SUBMITTED)]),
+            o.cancel_requested_at.is_not(None),
+            ~at_it,
+        )
+        if ids is not None:
+            query = query.where(o.client_order_id.in_(list(ids)))
+        with self.database.read() as connection:
+            found = list(connection.execute(query).scalars())
+
+        def work(batch: OrderBatch) -> None:
+            for id_ in batch.entries:
+                number = batch[id_].order["attempt_no"]
+                self._said.once("row_altered", client_order_id=id_, attempt_no=number)
+                why = f"its row was changed by hand: it names attempt {number}, that it was never at: `corro db verify`"
+                batch[id_].note_once("cancel_not_sent", why, among=[kind for _, kind in _ANSWERS])
 
         if found:
             self.batches.change(found, work)

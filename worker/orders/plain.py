@@ -64,7 +64,7 @@ CONDITIONS: dict[str, ColumnElement[bool]] = {
     "nobody has tried it": _o.attempt_no == 0,
     "it is for no account by name": _o.account.is_(None),
     "the broker takes its id as it is": func.length(_o.client_order_id) <= bindparam("longest_id", type_=Integer),
-    "it is no leg of a group": _o.group_id.is_(None),
+    "it is no leg of a group": unindexed(_o.group_id) == "",  # SQLite would find all that ever was none by its index
     "it trades one instrument": _o.legs.is_(None),
     "it closes no position": or_(
         bindparam("closing_is_plain", type_=Boolean), and_(*(_o.side != str(side) for side in sorted(CLOSING)))

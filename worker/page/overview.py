@@ -1,4 +1,4 @@
-"""How everything stands, read at most once a second for all pages together, and what of it has to be seen."""
+"""How everything stands, read at most every two seconds for all pages together, and what of it has to be seen."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from models.record.database import Database
 from models.record.evidence import unresolved
 from models.record.gauges import Gauges, gauges
 from models.record.holds import APPROVAL
-from models.record.reading import count_held, leave_no_trace
+from models.record.reading import count_held, lease_holders, leave_no_trace
 from models.settings import Settings
-from worker.fleet.picture import Picture, look
+from worker.fleet.picture import Picture, dead_here, picture
 from worker.messaging.queue_look import QueueLook, QueueLooker
 from worker.page.shared import FRESH_S, Cached
 
@@ -106,20 +106,23 @@ class Overlook:
         self._now = Cached[Overview](FRESH_S)
         self._whole = Cached[list[dict[str, object]]](_SLOW_S)
 
-    def now(self) -> Overview:
+    def now(self, *, anew: bool = False) -> Overview:
         """Return how everything stands, as of a moment ago.
+
+        Args:
+            anew: as for `Cached.get`.
 
         Raises:
             DatabaseUnavailable: nobody can say.
         """
-        return self._now.get(self._read)
+        return self._now.get(self._read, anew=anew)
 
-    def unresolved(self) -> list[Mapping[str, object]]:
+    def unresolved(self, overview: Overview) -> list[Mapping[str, object]]:
         """Return what a person has to look at with the evidence, also executions that were changed unexplained.
 
         The latter are found among all events of four days, so they are looked for once a minute.
         """
-        now = self.now().unknown
+        now = overview.unknown
         known = {(row["client_order_id"], row["attempt_no"]) for row in now}
         more = [
             row
@@ -135,9 +138,12 @@ class Overlook:
 
     def _read(self) -> Overview:
         timing, at = self.settings.timing, utcnow()
-        seen = look(self.settings, self.database)
         with self.database.read() as connection:
             now, approvals = gauges(connection, at, timing.alert_after), count_held(connection, APPROVAL)
+            leaders = set(lease_holders(connection, at).values())
+        dead_after = timedelta(seconds=timing.dead_after)
+        brokers = list(self.settings.all_brokers)
+        seen = picture(now.workers, leaders, now.controls, brokers, at, dead_after, dead_here(now.workers))
         unknown = unresolved(
             self.database, timing.deadline, cancel_alert_s=timing.cancel_alert_after, dead_after_s=timing.dead_after
         )

@@ -43,11 +43,11 @@ _AMOUNTS = (
     ("fees_missing", "Fees not known of", "number"), ("currency", "Currency", ""),
 )  # fmt: skip
 #: Seconds between two words of the stream that something has changed, and between two looks of a page without any.
-_CHANGES_S, _EVERY_S = 1.0, 5
+_CHANGES_S, _EVERY_S = 1.0, 3
 #: Header by which a page that is open asks for itself again.
 _AGAIN = "corro-again"
-#: Rows where nobody says how many, and at most.
-ROWS, MOST_ROWS = 50, 1000
+#: Rows where nobody says how many, and at most; and of each table of profit and positions.
+ROWS, MOST_ROWS, SUMS = 50, 1000, 200
 
 Text = Annotated[str, Query(max_length=128)]
 Limit = Annotated[int, BeforeValidator(digits), Query(ge=1, le=MOST_ROWS)]
@@ -96,9 +96,19 @@ class Screen:
 
     def live(self, request: Request, template: str, title: str, read: Callable[[], Told]) -> HTMLResponse:
         """Render a page of what is read for its address: once for all who have it open, anew for who comes to it."""
-        notice = self._notice(request)
+        return self._live(request, template, title, lambda: (utcnow(), read()), self._notice(request), None)
+
+    def standing(self, request: Request, template: str, title: str, read: Callable[[Overview], Told]) -> HTMLResponse:
+        """Render a page that is made of how everything stands, and is as old as that: likewise."""
+        notice, now = self._notice(request), self.overlook.now(anew=_AGAIN not in request.headers)
+        return self._live(request, template, title, lambda: (now.at, read(now)), notice, now)
+
+    def _live(
+        self, request: Request, template: str, title: str, read: Callable[[], tuple[datetime, Told]], notice: str,
+        made_of: Overview | None,
+    ) -> HTMLResponse:  # fmt: skip
         key, is_open = f"{request.url.path}?{request.url.query}", _AGAIN in request.headers
-        at, told = self._shared.get(key, lambda: (utcnow(), read()), anew=not is_open)
+        at, told = self._shared.get(key, read, anew=not is_open, made_of=made_of)
         return self.show(request, template, title, told, at=at, notice=notice)
 
     def _notice(self, request: Request) -> str:
@@ -291,31 +301,31 @@ def _others(router: APIRouter, screen: Screen, history: History) -> None:
     def attention(request: Request) -> Response:
         """Show what needs a person."""
 
-        def read() -> Told:
-            return {"unresolved": overlook.unresolved(), **sights.attention(history, settings, overlook.now())}
+        def read(now: Overview) -> Told:
+            return {"unresolved": overlook.unresolved(now), **sights.attention(history, settings, now)}
 
-        return screen.live(request, "attention.html", "What needs a person", read)
+        return screen.standing(request, "attention.html", "What needs a person", read)
 
     @router.get("/fleet")
     def fleet(request: Request) -> Response:
         """Show workers, brokers, and what is stopped."""
-        return screen.live(request, "fleet.html", "Fleet", lambda: sights.fleet(database, settings, overlook.now()))
+        return screen.standing(request, "fleet.html", "Fleet", lambda now: sights.fleet(database, settings, now))
 
     @router.get("/risk")
     def risk(request: Request) -> Response:
         """Show limits and their use."""
-        return screen.live(request, "risk.html", "Risk", lambda: sights.risk(history, settings, overlook.now()))
+        return screen.standing(request, "risk.html", "Risk", lambda now: sights.risk(history, settings, now))
 
     @router.get("/pnl")
-    def pnl(request: Request, by: Text = _GROUPS[0], since: Text = "7d") -> Response:
-        """Show what was earned."""
+    def pnl(request: Request, by: Text = _GROUPS[0], since: Text = "7d", limit: Limit = SUMS) -> Response:
+        """Show what was earned; of many rows the first, which a browser can show, and of how many."""
         names = [name.strip() for name in by.split(",") if name.strip()]
         begin = moment("since", since)
 
         def read() -> Told:
             profit = history.pnl(names, since=begin)
             return {
-                "by": by, "since": since, "profit": profit[:MOST_ROWS], "spans": _SPANS, "method": history.lots(None),
+                "by": by, "since": since, "profit": profit, "limit": limit, "spans": _SPANS, "method": history.lots(None),
                 "columns": [*((name, name.capitalize(), "") for name in names), *_AMOUNTS],
                 "groups": _GROUPS if by in _GROUPS else (by, *_GROUPS),
                 "missing": sum(row["fees_missing"] for row in profit), **sights.holdings(history, settings),

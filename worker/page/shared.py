@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 #: Seconds for which a reading is good; where it took long, so much longer that no more of all time goes into it than
 #: this, up to a minute.
-FRESH_S, _SHARE, _MOST_S = 1.0, 0.01, 60.0
+FRESH_S, _SHARE, _MOST_S = 2.0, 0.01, 60.0
 #: Readings that are remembered; the one that nobody has asked for longest goes.
 _MOST = 32
 
@@ -30,21 +30,24 @@ class Cached(Generic[T]):
         self._found: tuple[T] | None = None
         self._begun = self._good_until = 0.0
         self._failed: tuple[float, Exception] | None = None
+        self._made_of: object = None
 
-    def get(self, read: Callable[[], T], *, anew: bool = False) -> T:
+    def get(self, read: Callable[[], T], *, anew: bool = False, made_of: object = None) -> T:
         """Return it.
 
         Args:
             read: makes it; what it raises, those who have waited for it meet, too: nobody waits for a sick database in
                 turn.
             anew: what was read before this call will not do.
+            made_of: another reading that it is made of; one that was made of an earlier one will not do.
         """
         asked = time.monotonic()
         with self._lock:
             if self._failed is not None and self._failed[0] > asked:
                 raise self._failed[1]
-            if self._found is None or asked > self._good_until or (anew and self._begun < asked):
-                self._found = (self._make(read),)
+            is_old = asked > self._good_until or made_of is not self._made_of or (anew and self._begun < asked)
+            if self._found is None or is_old:
+                self._found, self._made_of = (self._make(read),), made_of
             return self._found[0]
 
     def _make(self, read: Callable[[], T]) -> T:
@@ -71,20 +74,21 @@ class Shared:
         self._lock = threading.Lock()
         self._readings: OrderedDict[str, Cached[Any]] = OrderedDict()
 
-    def get(self, key: str, read: Callable[[], T], *, anew: bool) -> T:
+    def get(self, key: str, read: Callable[[], T], *, anew: bool, made_of: object = None) -> T:
         """Return a reading.
 
         Args:
             key: whoever asks with the same gets the same.
             read: makes it.
             anew: as for `Cached.get`: somebody has come, or come back, to see what is now.
+            made_of: as for `Cached.get`.
         """
         with self._lock:
             found = self._readings.setdefault(key, Cached(FRESH_S, _SHARE))
             self._readings.move_to_end(key)
             if len(self._readings) > _MOST:
                 self._readings.popitem(last=False)
-        value: T = found.get(read, anew=anew)
+        value: T = found.get(read, anew=anew, made_of=made_of)
         return value
 
     def forget(self) -> None:

@@ -4,8 +4,8 @@
 "use strict";
 
 (() => {
-  const LEAST_MS = 1000;                                     // between two askings
-  const every = 1000 * Number(document.getElementById("main").dataset.every || 5);
+  const LEAST_MS = 2000;               // between two askings, and for so long a reading serves all (shared.py)
+  const every = 1000 * Number(document.getElementById("main").dataset.every || 3);
   let stream = null, asking = false, again = false, changed = false, askedAt = 0, timer = null, failed = false;
 
   function say(text, state) {
