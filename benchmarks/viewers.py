@@ -1,7 +1,7 @@
 """Whoever looks at a page's server, in a process of their own, which ends with its stdin and says then what it saw.
 
 `viewers.py pages PORT PATH ...`: browsers, a thread for each path; each does what page.js does: it hears of changes,
-asks for its page anew, at most every two seconds and every three at least. One more scrapes /metrics every five seconds.
+asks for its page anew, every two seconds at most and every three at least. Another scrapes /metrics every five.
 `viewers.py events PORT`: a strategy that follows the journal, and one beside it that never reads its answer.
 """
 

@@ -33,8 +33,8 @@ from worker.messaging.announcer import Announcer
 
 WORDS = """\
 One `corro web` and one worker beside a million orders, 100 more a second. Twenty browsers with eight different pages
-hear of each change and ask anew, at most every two seconds each; /metrics is scraped every 5 s. The worker is measured in
-turns without and with them. The database's CPU is that of the server's processes which serve the page, of one core;
+hear of each change and ask anew, every 2 s at most; /metrics is scraped every 5 s. The worker is measured in turns
+without and with them. The database's CPU is that of the server's processes which serve the page, of one core;
 SQLite has no server: what it reads is in the page's own. The browsers, which are elsewhere in life, run with low
 priority. Then the journal grows as by 1,000 orders a second, three events each, beside a reader that never reads."""
 #: Of twenty browsers.

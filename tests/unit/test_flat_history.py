@@ -76,7 +76,9 @@ def _plan(database: Database, query: Query[Any]) -> list[str]:
     with database.read() as connection:
         compiled = query.statement.compile(dialect=connection.dialect)
         explained = f"EXPLAIN QUERY PLAN {compiled}"
-        return [row[3] for row in connection.exec_driver_sql(explained, tuple(None for _ in compiled.positiontup or ()))]
+        return [
+            row[3] for row in connection.exec_driver_sql(explained, tuple(None for _ in compiled.positiontup or ()))
+        ]
 
 
 def test_a_claim_finds_its_orders_by_their_ids_alone(empty: Database) -> None:

@@ -325,7 +325,8 @@ def _others(router: APIRouter, screen: Screen, history: History) -> None:
         def read() -> Told:
             profit = history.pnl(names, since=begin)
             return {
-                "by": by, "since": since, "profit": profit, "limit": limit, "spans": _SPANS, "method": history.lots(None),
+                "by": by, "since": since, "profit": profit, "limit": limit, "spans": _SPANS,
+                "method": history.lots(None),
                 "columns": [*((name, name.capitalize(), "") for name in names), *_AMOUNTS],
                 "groups": _GROUPS if by in _GROUPS else (by, *_GROUPS),
                 "missing": sum(row["fees_missing"] for row in profit), **sights.holdings(history, settings),
