@@ -35,6 +35,8 @@ class Questionnaire:
     def answer(self) -> None:
         """Send all questions, and hand over the answers in the order of the questions."""
         asked, self._asked = self._asked, []
+        if not asked:
+            return
         with together(self.connection):
             cursors = [send() for send, _ in asked]
         for (_, take), cursor in zip(asked, cursors, strict=True):

@@ -25,6 +25,7 @@ from worker.positions.holdings import POSITIONS, PositionPart, added_up
 from worker.risk.losses import Openings, gains
 from worker.risk.questions import (
     ALIKE,
+    AT_MOST,
     OPEN_UNITS,
     RESTING,
     Alike,
@@ -80,7 +81,7 @@ class Exposure:
         limits: those that apply to one of them at least.
         now: the time.
         today: the date, as limits of a day count it, and when it began.
-        coming: how many orders may be added.
+        coming: how many orders may be added; None: none, and how much is used is to be known exactly.
         openings: what is known of the days before; None: they are looked at.
     """
 
@@ -91,7 +92,7 @@ class Exposure:
         limits: Sequence[Limit],
         now: datetime,
         today: tuple[str, datetime],
-        coming: int = 0,
+        coming: int | None = None,
         openings: Openings | None = None,
     ) -> None:
         self._openings = openings
@@ -106,7 +107,7 @@ class Exposure:
         self._is_self_trade_asked = any(limit.name == "self_trade" for limit in limits)
         self._read(limits, coming)
 
-    def _read(self, limits: Sequence[Limit], coming: int) -> None:
+    def _read(self, limits: Sequence[Limit], coming: int | None) -> None:
         names = {limit.name for limit in limits}
         if names & TALLIED:
             scopes = tuple(sorted({_scope(limit) for limit in limits if limit.name in TALLIED}))
@@ -116,8 +117,8 @@ class Exposure:
             self._ask_positions({_scope(limit) for limit in limits if limit.name == "max_position"})
         since = self.now - _MINUTE
         rated = [limit for limit in limits if limit.name in RATES and limit.number]
-        for scope in sorted({_scope(limit) for limit in rated}):
-            self._asking.ask(went(scope[0]), partial(self._take_counts, scope), since=since, **named(scope))
+        if rated:
+            self._asking.ask(AT_MOST, partial(self._take_counts, {_scope(limit) for limit in rated}), since=since)
         if "repeat_count" in names:
             windows = [limit.number for limit in limits if limit.name == "repeat_seconds"]
             window = timedelta(seconds=float(max(windows, default=_ZERO))) or timedelta(seconds=10)
@@ -127,9 +128,7 @@ class Exposure:
         if "max_day_loss" in names:
             self._read_gains({_scope(limit) for limit in limits if limit.name == "max_day_loss"})
         self._asking.answer()
-        for limit in rated:
-            self._read_times(limit, since, coming)
-        self._asking.answer()
+        self._read_rates(rated, since, coming)
 
     # -- WHAT A REPORT ASKS ---
     def sums(self, limit: Limit) -> Used:
@@ -241,28 +240,38 @@ class Exposure:
     def _hold(self, scope: Scope, symbol: str, units: Decimal) -> None:
         self._positions.setdefault((scope, symbol), _Position()).held += units
 
-    def _take_counts(self, scope: Scope, rows: Iterable[Went]) -> None:
-        for row in rows:
+    def _take_counts(self, scopes: Iterable[Scope], rows: Sequence[Went]) -> None:
+        (row,) = rows
+        for scope in scopes:
             self._sums[scope].orders_gone, self._sums[scope].messages_gone = row["orders"], row["messages"]
 
-    def _read_times(self, limit: Limit, since: datetime, coming: int) -> None:
-        """Read when the last orders, or messages, of a minute went out, where there may be as many as a limit allows.
+    def _read_rates(self, rated: Sequence[Limit], since: datetime, coming: int | None) -> None:
+        """Count in each scope where there may be as many as a limit allows, and then read when they went out.
 
-        Otherwise their number is all that is needed: times tell when there will be room again.
+        Otherwise it is enough that there is room: times tell when there will be again.
         """
-        used, most, orders_alone = self._sums[_scope(limit)], int(limit.number), limit.name == "orders_per_minute"
-        if (used.orders_gone if orders_alone else used.messages_gone) + coming <= most:
-            return
+        near = [limit for limit in rated if self._may_be_full(limit, coming)]
+        for scope in sorted({_scope(limit) for limit in near}):
+            self._asking.ask(went(scope[0]), partial(self._take_counts, [scope]), since=since, **named(scope))
+        self._asking.answer()
+        for limit in near:
+            if coming is not None and self._may_be_full(limit, coming):
+                orders_alone, most = limit.name == "orders_per_minute", int(limit.number)
+                take = partial(self._take_times, _scope(limit), orders_alone)
+                asked = times(limit.scope_kind, orders_alone=orders_alone)
+                self._asking.ask(asked, take, since=since, most=most, **named(_scope(limit)))
+        self._asking.answer()
 
-        def take(rows: Sequence[Moment]) -> None:
-            at = [row["at"] for row in reversed(rows)]
-            if orders_alone:
-                used.orders_gone, used.orders_at = max(used.orders_gone - len(at), 0), at
-            else:
-                used.messages_gone, used.messages_at = max(used.messages_gone - len(at), 0), at
+    def _may_be_full(self, limit: Limit, coming: int | None) -> bool:
+        _, count = self._sums[_scope(limit)].gone(orders_alone=limit.name == "orders_per_minute")
+        return coming is None or count + coming > limit.number
 
-        asked = times(limit.scope_kind, orders_alone=orders_alone)
-        self._asking.ask(asked, take, since=since, most=most, **named(_scope(limit)))
+    def _take_times(self, scope: Scope, orders_alone: bool, rows: Sequence[Moment]) -> None:
+        used, at = self._sums[scope], [row["at"] for row in reversed(rows)]
+        if orders_alone:
+            used.orders_gone, used.orders_at = max(used.orders_gone - len(at), 0), at
+        else:
+            used.messages_gone, used.messages_at = max(used.messages_gone - len(at), 0), at
 
     def _take_alike(self, rows: Iterable[Alike]) -> None:
         for row in rows:

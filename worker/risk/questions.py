@@ -148,6 +148,16 @@ def _open_units() -> Query[OpenUnits]:
 OPEN_UNITS = _open_units()
 
 
+def _at_most() -> Query[Went]:
+    sent = select(func.count()).select_from(attempts).where(_a.started_at > _since).scalar_subquery()
+    cancels = select(func.count()).select_from(order_events).where(_e.at > _since, _e.kind == "cancel_sent")
+    return Query(select(sent.label("orders"), (sent + cancels.scalar_subquery()).label("messages")), Went)
+
+
+#: How many orders, and messages, can have gone out at most, in whatever scope: no order is looked at. Bind `since`.
+AT_MOST = _at_most()
+
+
 @lru_cache(_REMEMBERED)
 def went(kind: str) -> Query[Went]:
     """How many orders, and messages, went out in a scope of this kind; bind `since`."""
