@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,9 +26,11 @@ from producers import OrderClient
 from tests.unit.door_site import ORDER, DoorSite
 from tests.unit.page_server import serving
 from tests.unit.trust_desk import DEPLOYMENT, Make, TrustDesk, order, sealed
+from worker.brokers.fake import FakeBroker
 from worker.control.keys import add, revoke
 from worker.page import doorman, sessions
 from worker.page import serving as server_module
+from worker.rehearsal import rehearsal
 
 
 def site_of(home: Path, **settings: Any) -> DoorSite:
@@ -302,6 +306,21 @@ def test_the_document_has_every_route_with_its_bodies_answers_and_problems(site:
         for method, operation in operations.items():
             problems = [answer for status, answer in operation["responses"].items() if status == "401"]
             assert [list(problem["content"]) for problem in problems] == [["application/problem+json"]], (path, method)
+
+
+def test_a_strategy_in_javascript_places_follows_and_cancels_as_the_docs_have_it(tmp_path: Path) -> None:
+    if (node := shutil.which("node")) is None:
+        pytest.skip("node is not installed")
+    code = (Path(__file__).parents[2] / "docs" / "http.md").read_text().partition("```js\n")[2].partition("```")[0]
+    given = "const [base, token, id] = process.argv.slice(2);\n"
+    with rehearsal(tmp_path, FakeBroker("alpaca")) as client, serving(client) as port:
+        _, token = add(client.database, "k-1", "token", by="test", owner="ann", strategies=["dip"])
+        (tmp_path / "strategy.mjs").write_text(given + code)
+        command = [node, str(tmp_path / "strategy.mjs"), f"http://127.0.0.1:{port}", str(token), "js-1"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        assert client.order("js-1").status == "canceled", done.stderr
+    wanted = ["queued", "claimed", "accepted", "cancel_requested", "canceled"]
+    assert [kind for kind in done.stdout.split() if kind in wanted] == wanted
 
 
 def test_a_method_that_a_path_has_not_is_answered_with_those_it_has(site: DoorSite) -> None:

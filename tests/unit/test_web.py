@@ -67,6 +67,9 @@ def test_head_is_answered_as_get_is_without_the_body(site: Site) -> None:
     assert [(answer.status, body) for answer, body in streams.values()] == [(200, b""), (200, b"")]
     refused, _ = site.ask("/api/v1/actions/halt", "HEAD")
     assert (refused.status, refused.headers["allow"]) == (405, "POST")
+    for path, allowed in {"/": "GET, HEAD", "/fleet": "GET, HEAD", "/login": "GET, HEAD, POST"}.items():
+        asked = [site.ask(path, method)[0] for method in ("OPTIONS", "PUT")]
+        assert [(answer.status, answer.headers["allow"]) for answer in asked] == [(405, allowed)] * 2, path
     eventually(lambda: not site.client.ear._waiting)  # no stream goes on to look
 
 

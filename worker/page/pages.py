@@ -185,7 +185,7 @@ def add_pages(app: FastAPI, screen: Screen, history: History, tail: Tail) -> Non
     def changes() -> Response:
         return StreamingResponse(_changes(tail), media_type="text/event-stream")
 
-    app.include_router(router)
+    app.router.routes += router.routes  # not by reference: what may be done to a page is told of them (405)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
 
 
