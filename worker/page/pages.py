@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse, StreamingResponse
 from pydantic import BeforeValidator
 from starlette.staticfiles import StaticFiles
@@ -50,6 +51,8 @@ _AGAIN = "corro-again"
 ROWS, MOST_ROWS, SUMS = 50, 1000, 200
 
 Text = Annotated[str, Query(max_length=128)]
+#: Makes a function what an address answers with.
+Get = Callable[[str], Callable[[Callable[..., Any]], Callable[..., Any]]]
 Limit = Annotated[int, BeforeValidator(digits), Query(ge=1, le=MOST_ROWS)]
 
 
@@ -172,20 +175,20 @@ _ADVICE = {
 
 def add_pages(app: FastAPI, screen: Screen, history: History, tail: Tail) -> None:
     """Add the pages to the server, and the stream that tells them of changes."""
-    router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-    _orders(router, screen, history)
-    _others(router, screen, history)
+    # Not by a router of their own: what may be done to a page (405) is read off the application's routes.
+    get: Get = partial(app.get, include_in_schema=False, response_class=HTMLResponse)
+    _orders(get, screen, history)
+    _others(get, screen, history)
 
-    @router.get("/login")
+    @get("/login")
     def login(request: Request, failed: Text = "", next: Annotated[str, Query(max_length=500)] = "/") -> Response:
         """Ask an operator for a token."""
         return screen.show(request, "login.html", "Log in", {"failed": bool(failed), "next": own_path(next)})
 
-    @router.get("/changes")
+    @get("/changes")
     def changes() -> Response:
         return StreamingResponse(_changes(tail), media_type="text/event-stream")
 
-    app.router.routes += router.routes  # not by reference: what may be done to a page is told of them (405)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
 
 
@@ -197,10 +200,10 @@ async def _changes(tail: Tail) -> AsyncIterator[bytes]:
 
 
 # -- ORDERS ---
-def _orders(router: APIRouter, screen: Screen, history: History) -> None:
+def _orders(get: Get, screen: Screen, history: History) -> None:
     brokers, filters = sorted(screen.settings.all_brokers), Filters(screen.settings, history.database)
 
-    @router.get("/")
+    @get("/")
     def orders(
         request: Request, status: Text = "", broker: Text = "", symbol: Text = "", strategy: Text = "", q: Text = "",
         since: Text = "", until: Text = "", before: Text = "", limit: Limit = ROWS,
@@ -221,7 +224,7 @@ def _orders(router: APIRouter, screen: Screen, history: History) -> None:
 
         return screen.live(request, "blotter.html", "Orders", read)
 
-    @router.get("/orders.csv")
+    @get("/orders.csv")
     def csv(
         status: Text = "", broker: Text = "", symbol: Text = "", strategy: Text = "", q: Text = "",
         since: Text = "", until: Text = "", before: Text = "", limit: Limit = ROWS,
@@ -233,7 +236,7 @@ def _orders(router: APIRouter, screen: Screen, history: History) -> None:
         named = {"Content-Disposition": 'attachment; filename="orders.csv"'}
         return Response(text, media_type="text/csv; charset=utf-8", headers=named)
 
-    @router.get("/orders/{client_order_id:path}")
+    @get("/orders/{client_order_id:path}")
     def order(request: Request, client_order_id: str) -> Response:
         """Show one order."""
         found = history.the_order(client_order_id)
@@ -294,10 +297,10 @@ def _read(text: str) -> Listed:
 
 
 # -- THE OTHERS ---
-def _others(router: APIRouter, screen: Screen, history: History) -> None:
+def _others(get: Get, screen: Screen, history: History) -> None:
     overlook, database, settings = screen.overlook, history.database, screen.settings
 
-    @router.get("/attention")
+    @get("/attention")
     def attention(request: Request) -> Response:
         """Show what needs a person."""
 
@@ -306,17 +309,17 @@ def _others(router: APIRouter, screen: Screen, history: History) -> None:
 
         return screen.standing(request, "attention.html", "What needs a person", read)
 
-    @router.get("/fleet")
+    @get("/fleet")
     def fleet(request: Request) -> Response:
         """Show workers, brokers, and what is stopped."""
         return screen.standing(request, "fleet.html", "Fleet", lambda now: sights.fleet(database, settings, now))
 
-    @router.get("/risk")
+    @get("/risk")
     def risk(request: Request) -> Response:
         """Show limits and their use."""
         return screen.standing(request, "risk.html", "Risk", lambda now: sights.risk(history, settings, now))
 
-    @router.get("/pnl")
+    @get("/pnl")
     def pnl(request: Request, by: Text = _GROUPS[0], since: Text = "7d", limit: Limit = SUMS) -> Response:
         """Show what was earned; of many rows the first, which a browser can show, and of how many."""
         names = [name.strip() for name in by.split(",") if name.strip()]
