@@ -231,7 +231,7 @@ def test_a_cancel_is_taken_for_what_the_key_may_cancel(site: DoorSite) -> None:
 def test_from_elsewhere_nothing_is_read_without_a_token_and_nothing_over_plain_http(bare: Path, database: Any) -> None:
     site = site_of(bare, web={"allowed_hosts": ["corro.example"], "proxies": ["10.0.0.9"]})
     token = site.token()
-    paths = ("/api/v1/orders", "/metrics", "/healthz", "/api/v1/events")
+    paths = ("/api/v1/orders", "/metrics", "/healthz", "/api/v1/events", "/", "/orders.csv", "/fleet", "/changes")
     for peer, scheme, host in (("192.0.2.7", "https", "corro.example"), ("10.0.0.9", "http", "corro.example")):
         for path in paths:
             assert site.ask("GET", path, peer=peer, scheme=scheme, host=host).status == 401, path
