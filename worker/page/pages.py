@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse, StreamingResponse
@@ -52,7 +52,7 @@ ROWS, MOST_ROWS, SUMS = 50, 1000, 200
 
 Text = Annotated[str, Query(max_length=128)]
 #: Makes a function what an address answers with.
-Get = Callable[[str], Callable[[Callable[..., Any]], Callable[..., Any]]]
+Get = Callable[[str], Callable[[Callable[..., object]], object]]
 Limit = Annotated[int, BeforeValidator(digits), Query(ge=1, le=MOST_ROWS)]
 
 
