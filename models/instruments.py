@@ -207,6 +207,14 @@ def told_multiplier(symbol: str) -> Decimal | None:
     return SHARES_PER_OPTION if told_class(symbol) is AssetClass.OPTION else Decimal(1)
 
 
+def told_currency(symbol: str) -> str | None:
+    """Return the currency of a symbol's prices, as its text says it; None where only a listing or a contract tells."""
+    if "@" in symbol or ":" in symbol:
+        return None
+    _, is_pair, quoted_in = symbol.partition("/")
+    return quoted_in if is_pair else "USD"
+
+
 def with_full_year(symbol: str, today: date) -> str:
     """Write the year of a future with two digits: one is taken as input, and means the next such year.
 

@@ -325,6 +325,8 @@ class QuoteReport:
     #: Time of the quote at the broker.
     at: datetime | None = None
     delayed: bool = False
+    #: Of its prices, where the broker says it: a share of another country has one that its symbol does not tell.
+    currency: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

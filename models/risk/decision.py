@@ -58,17 +58,7 @@ PRICED = VALUED | {"collar_percent"}
 #: Limits of units: of an order of money they follow from a price.
 OF_UNITS = frozenset({"max_quantity", "max_position"})
 #: Limits that an order which only reduces a position passes.
-_OF_EXPOSURE = frozenset(
-    {
-        "max_value",
-        "approve_above_value",
-        "max_open_orders",
-        "max_position",
-        "max_open_value",
-        "max_day_value",
-        "max_day_loss",
-    }
-)
+_OF_EXPOSURE = VALUED | {"max_open_orders", "max_position", "max_day_loss"}
 #: Limits that say nothing of a package: its price is a difference, and positions are those of its legs.
 NOT_OF_PACKAGES = frozenset({"collar_percent", "self_trade", "max_position"})
 #: Limits that can be asked of an order as it is submitted, before anybody knows where it goes.
@@ -184,8 +174,8 @@ class _AskedOrder:
 
     @property
     def reference(self) -> Decimal | None:
-        """The reference price, if it is fresh and in the currency of the limits."""
-        if self.price is None or self.price.currency != self.currency:
+        """The reference price, if it is fresh and in the currency of the order."""
+        if self.price is None or self.price.currency != self.order.currency:
             return None
         age = Decimal(str((self.now - self.price.at).total_seconds()))
         return self.price.price if age <= self.shortest("price_max_age", PRICE_MAX_AGE_S) else None
@@ -223,12 +213,18 @@ def _no(code: Denial, what: str, limit: Limit, value: Decimal | None = None, tri
 def _no_price(case: _AskedOrder, limit: Limit) -> Refuse | None:
     if case.is_static:
         return None  # a price may be known when it is sent
-    seen = f", the last is of {case.price.at:%H:%M:%S} ({case.price.source})" if case.price else ""
-    other = "" if case.order.currency == case.currency else f" in {case.currency}"
-    if case.order.multiplier is None:
-        return _no(Denial.NO_PRICE, f"the size of one contract of {case.order.symbol} is not known", limit)
-    of = " and ".join(leg.symbol for leg in case.order.legs) or case.order.symbol
-    return _no(Denial.NO_PRICE, f"no fresh price of {of}{other} is known{seen}", limit)
+    order, last = case.order, case.price
+    of, own = " and ".join(leg.symbol for leg in order.legs) or order.symbol, order.currency
+    other = f", in {last.currency}" if last and last.currency != own else ""
+    seen = f", the last is of {last.at:%H:%M:%S} ({last.source}{other})" if last else ""
+    words = f"no fresh price of {of}{f' in {own}' if other else ''} is known{seen}"
+    if order.multiplier is None:
+        words = f"the size of one contract of {of} is not known"
+    elif own is None:
+        words = f"the currency of {of} is not known: the order does not say it"
+    elif own != case.currency and limit.name != "collar_percent":
+        words = f"it is in {own}, the limit in {case.currency}"
+    return _no(Denial.NO_PRICE, words, limit)
 
 
 def _restricted(case: _AskedOrder, limit: Limit) -> Refuse | None:

@@ -272,7 +272,7 @@ def test_a_coin_of_a_millionth_has_the_price_that_its_position_tells(database: D
         for symbol, (quantity, value, _) in held.items():
             row = {"broker": "a", "symbol": symbol, "quantity": Decimal(quantity), "market_value": Decimal(value)}
             connection.execute(insert(position_snapshots).values(**row, currency="USD", taken_at=utcnow()))
-        found = known_prices(connection, list(held), utcnow(), 60.0, "USD")
+        found = known_prices(connection, list(held), utcnow(), 60.0)
     assert {symbol: price.price for symbol, price in found.items()} == {
         symbol: Decimal(price) for symbol, (_, _, price) in held.items()
     }

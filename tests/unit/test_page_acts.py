@@ -171,11 +171,32 @@ def test_names_that_are_none_are_told_as_the_askers_mistake(site: DoorSite) -> N
     token = site.token(operator=True)
     for name, fields in [
         ("limit_set", {"broker": "etrade"}), ("limit_set", {"account": "ibkr:irra"}), ("unlock", {"broker": "ibkr:x"}),
-        ("limit_set", {"strategy": "dip", "symbol": "b:KO"}), ("halt", {"broker": "etrade"}),
+        ("limit_set", {"strategy": "dip", "symbol": "b:KO"}), ("drain", {"broker": "etrade"}),
     ]:  # fmt: skip
         more = {"name": "max_value", "value": "5"} if name == "limit_set" else {"symbol": "KO"}
         heard = site.ask("POST", f"/api/v1/actions/{name}", {"reason": "x"} | more | fields, token=token)
         assert (heard.status, heard.code) == (400, "invalid_request"), (name, fields, heard.body)
+
+
+def test_a_brake_takes_every_name_and_says_which_nothing_here_has(site: DoorSite, corro: Run) -> None:
+    """Also of a broker that nobody has configured any more: the command and HTTP do and say the same."""
+    token, nobodys = site.token(operator=True), "nothing here has the broker 'ibkrr' so far; near: ibkr"
+    for name in ("halt", "reduce", "kill"):
+        for broker, is_known in (("ibkr", True), ("ibkrr", False)):
+            heard = site.ask("POST", f"/api/v1/actions/{name}", {"broker": broker, "reason": "x"}, token=token)
+            assert (heard.status, heard.json.get("scope")) == (200, broker), heard.body
+            assert (nobodys in heard.json["words"]) is not is_known
+    done = corro("halt", "--broker", "ibkrr", "--by", "ann", "--reason", "x")
+    assert (done[0], nobodys in done[2]) == (0, True)
+    site.login(token)
+    assert "resumed: halt of ibkrr" in press(site, "/fleet", "Resume", broker="ibkrr", reason="a typing error")
+
+
+def test_the_page_offers_to_resume_a_broker_that_is_stopped_and_not_configured(site: DoorSite, corro: Run) -> None:
+    assert corro("halt", "--broker", "etrade", "--by", "ann", "--reason", "x")[0] == 0
+    site.login(site.token(operator=True))
+    offered = re.findall(r'<select name="broker"><option value="" selected>all(.*?)</select>', page(site, "/fleet"))
+    assert ["<option>etrade</option>" in each for each in offered] == [True, True]
 
 
 def test_a_lock_of_a_named_account_is_ended_on_the_page(bare: Path, database: Any) -> None:
@@ -188,7 +209,7 @@ def test_a_lock_of_a_named_account_is_ended_on_the_page(bare: Path, database: An
     assert "KO at ibkr:ira unlocked" in press(site, "/attention", "Unlock", reason="bought by hand")
     irra = {"reason": "x", "account": "ibkr:irra"}
     heard = site.ask("POST", "/api/v1/actions/halt", irra, token=site.token("k-2", operator=True))
-    assert (heard.status, "ibkr has no account 'irra'; it has ira" in heard.json["detail"]) == (400, True)
+    assert (heard.status, "account 'ibkr:irra' so far; near: ibkr:ira" in heard.json["words"]) == (200, True)
     site.close()
 
 

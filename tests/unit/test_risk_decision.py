@@ -80,6 +80,7 @@ CASES: list[tuple[str, str, dict[str, Any], str]] = [
     ("max_value", "9999999", {"order": MARKET, "price": None}, "no_price"),
     ("max_value", "9999999", {"order": MARKET, "price": OLD}, "no_price"),
     ("max_value", "9999999", {"order": MARKET, "price": replace(FRESH, currency="EUR")}, "no_price"),
+    ("max_value", "9999999", {"order": replace(MARKET, currency=None)}, "no_price"),
     ("approve_above_value", "6000", {}, "Pass"),
     ("approve_above_value", "5999", {}, "not_approved"),
     ("approve_above_value", "5999", {"order": replace(ORDER, approved=True)}, "Pass"),
@@ -99,6 +100,10 @@ CASES: list[tuple[str, str, dict[str, Any], str]] = [
     ("collar_percent", "5", {"price": replace(FRESH, price=D(0))}, "no_price"),
     ("collar_percent", "5", {"price": OLD}, "no_price"),
     ("collar_percent", "5", {"order": MARKET}, "Pass"),
+    ("collar_percent", "5", {"price": replace(FRESH, currency="CAD")}, "no_price"),
+    ("collar_percent", "5", {"order": replace(ORDER, currency="CAD")}, "no_price"),
+    ("collar_percent", "5", {"order": replace(ORDER, currency="CAD"), "price": replace(FRESH, currency="CAD")}, "Pass"),
+    ("collar_percent", "5", {"order": replace(ORDER, currency=None)}, "no_price"),
     ("self_trade", "deny", {"meets": "o-7"}, "self_trade"),
     ("self_trade", "deny", {}, "Pass"),
     ("self_trade", "allow", {"meets": "o-7"}, "Pass"),
@@ -191,6 +196,19 @@ def test_a_price_may_be_as_old_as_the_tightest_limit_says() -> None:
     several = [limit("max_value", "999999"), limit("price_max_age", "30"), limit("price_max_age", "3")]
     assert code(decide_risk(MARKET, several, Usage(), FRESH, None, NOW)) == "no_price"
     assert code(decide_risk(MARKET, several[:2], Usage(), FRESH, None, NOW)) == "Pass"
+
+
+def test_a_price_in_another_currency_is_refused_with_both_currencies() -> None:
+    in_cad = replace(FRESH, currency="CAD")
+    words = {
+        "no fresh price of KO in USD is known, the last is of 14:59:55 (quote alpaca, in CAD)": (MARKET, in_cad),
+        "it is in CAD, the limit in USD": (replace(MARKET, currency="CAD"), in_cad),
+        "the currency of KO is not known: the order does not say it": (replace(MARKET, currency=None), FRESH),
+    }
+    for expected, (order, price) in words.items():
+        verdict = judged("max_value", "9999999", order=order, price=price)
+        assert isinstance(verdict, Refuse)
+        assert verdict.words.startswith(expected), verdict.words
 
 
 def test_at_submit_only_what_needs_no_broker_is_asked() -> None:

@@ -79,7 +79,6 @@ class Place(Claiming):
         self.gate, self.batches, self.recorder, self.way, self.wishes = gate, batches, recorder, way, wishes
         self.capabilities, self.intake = broker.capabilities, batches.intake
         self.claims = Claims(database, broker, worker, self.timing, gate, batches, recorder, limiter, vouching)
-        self._currency = settings.risk.currency
         self._read_positions, self._arrived = read_positions, arrived
 
     # -- FROM A MESSAGE ---
@@ -136,9 +135,7 @@ class Place(Claiming):
             done += self.way.run(self, again)
             which.quotes.ids.update(again.quotes.ids)
         if waiting := which.quotes.ids:  # their value is limited, and nobody knows a price
-            ask_for_quotes(
-                self.database, self.broker, {symbol for asked in waiting.values() for symbol in asked}, self._currency
-            )
+            ask_for_quotes(self.database, self.broker, {symbol for asked in waiting.values() for symbol in asked})
             done += self.way.run(self, named(list(waiting), which.asked, Quotes(asked=True)))
         return done
 

@@ -1,7 +1,8 @@
 """What an operator does over HTTP: the commands' own functions, each with the key's owner as `by`, and a reason.
 
 `POST /api/v1/actions/NAME` with the fields of a form or a JSON object; `reason` is always one of them. A browser is
-sent back to `next`, and its session has what was done as a notice; anybody else is told in JSON.
+sent back to `next`, and its session has what was done as a notice; anybody else is told in JSON. A brake takes every
+name, as the commands do: `words` say which of them nothing here has.
 
 | name    | fields                                                                     |
 |---------|----------------------------------------------------------------------------|
@@ -41,7 +42,8 @@ from models.trust import must_reach
 from models.vocabulary import Denial
 from producers.client import OrderClient
 from worker.control import controls, kill
-from worker.control.scopes import KINDS, Scope, must_be_there, scope_of
+from worker.control.known import unknown_names
+from worker.control.scopes import KINDS, Scope, scope_of
 from worker.orders import releases
 from worker.orders.resolve import note
 from worker.orders.resolve import resolve as settle
@@ -121,16 +123,16 @@ class Errand:
         Raises:
             InvalidRequest: there is none of that name.
         """
-        return self._there(Scope.of(broker=self.need("broker"))).text
+        return self.known(Scope.of(broker=self.need("broker")).text)
 
     def scope(self) -> Scope:
-        """Return what a control shall be about, within the bounds of the key.
+        """Return what a control shall be about, within the bounds of the key: any name, for a brake is never refused.
 
         Raises:
             InvalidRequest: a name is none.
             Untrusted: the key does not reach so far.
         """
-        scope = self._there(Scope.of(**{kind: self.text(kind) for kind in KINDS}))
+        scope = Scope.of(**{kind: self.text(kind) for kind in KINDS})
         names = scope.names
         place = names.get("broker") or names.get("account")
         self.reach(strategy=names.get("strategy"), symbol=names.get("symbol"), broker=place and broker_of(place))
@@ -165,10 +167,9 @@ class Errand:
             self.client.settings.must_know(place)
         return place
 
-    def _there(self, scope: Scope) -> Scope:
-        with _said_wrongly():
-            must_be_there(self.client.settings, scope)
-        return scope
+    def remarked(self, words: str, scope: Scope) -> str:
+        """Return what was done, and which names of its scope nothing here has: they may not be what was meant."""
+        return "; ".join([words, *unknown_names(self.client.database, self.client.settings, scope.names.items())])
 
 
 @contextmanager
@@ -224,7 +225,7 @@ def _unlock(errand: Errand) -> Told:
 def _stop(kind: str, errand: Errand) -> Told:
     scope = errand.scope()
     controls.stop(errand.client.database, scope, kind, errand.reason, errand.by)
-    return {"scope_kind": scope.kind, "scope": scope.text, "words": f"{kind}: {scope.words}"}
+    return {"scope_kind": scope.kind, "scope": scope.text, "words": errand.remarked(f"{kind}: {scope.words}", scope)}
 
 
 def _drain(errand: Errand) -> Told:
@@ -249,7 +250,7 @@ def _kill(errand: Errand) -> Told:
     begun = kill.begin(database, scope, by=by, reason=reason, kill=what)
     errand.client.ring_for_cancels(begun.wished)
     told: Told = {"scope_kind": scope.kind, "scope": scope.text, "generation": begun.generation}
-    return told | {"wished": len(begun.wished), "words": begun.words}
+    return told | {"wished": len(begun.wished), "words": errand.remarked(begun.words, scope)}
 
 
 def _collar(errand: Errand, flatten: bool) -> str | None:

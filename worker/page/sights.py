@@ -69,8 +69,11 @@ def _kill(row: ControlRow) -> str:
 def fleet(database: Database, settings: Settings, overview: Overview) -> Told:
     """Return what the fleet's page shows."""
     workers, gone = present(overview.seen.rows, overview.at)
+    there = brokers(overview, list(settings.all_brokers))
+    stopped = [scope_of(row).names.get("broker") for row in overview.now.controls]
     return {
-        "brokers": brokers(overview, list(settings.all_brokers)),
+        "brokers": there,
+        "stoppable": list(dict.fromkeys([*(row["broker"] for row in there), *filter(None, stopped)])),
         "workers": [row for row in workers if row["worker"] is not None],
         "gone": gone,
         "controls": controls(overview.now.controls),

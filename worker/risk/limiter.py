@@ -248,7 +248,7 @@ class RiskQuestions:
         age = min(max(ages, default=60.0), _OLDEST_FILL_S)
         orders = self._orders.values()
         symbols = sorted({symbol for o in orders for symbol in (o.symbol, *(leg.symbol for leg in o.legs))})
-        return known_prices(connection, symbols, self.now, age, self.risk.currency)
+        return known_prices(connection, symbols, self.now, age)
 
     def judge(self, client_order_id: str) -> RiskVerdict:
         """Decide about one order; if it passes, it counts from now on."""

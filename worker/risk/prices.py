@@ -1,6 +1,7 @@
 """What symbols are worth: the newest of quotes, fills and readings of positions, and one quote where there is none.
 
-`reference_prices` keeps the price by which orders were judged last, and where it came from.
+`reference_prices` keeps the price by which orders were judged last, and where it came from. Each is in the currency
+that its source says, else in that of its instrument; one whose currency nobody tells is no price.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import structlog
 from sqlalchemy import Connection, bindparam, select
 
 from models.errors import CorroError
-from models.instruments import SHARES_PER_OPTION, told_multiplier
+from models.instruments import SHARES_PER_OPTION, told_currency, told_multiplier
 from models.legs import PackageLeg, unit_of
 from models.record.asking import Questionnaire
 from models.record.database import Database
@@ -97,7 +98,7 @@ _FILLED = Query(
 
 
 def known_prices(
-    connection: Connection, symbols: Collection[str], now: datetime, age_s: float, currency: str
+    connection: Connection, symbols: Collection[str], now: datetime, age_s: float
 ) -> dict[str, ReferencePrice]:
     """Return the newest price of each symbol; what it comes from is kept as its reference.
 
@@ -106,7 +107,6 @@ def known_prices(
         symbols: of the orders.
         now: the time.
         age_s: fills older than this say nothing.
-        currency: of prices that do not say.
     """
     asking, wanted = Questionnaire(connection), sorted(symbols)
     kept, held, filled = list[_Kept](), list[_Held](), list[_Filled]()
@@ -116,7 +116,7 @@ def known_prices(
     asking.answer()
     found = {row["symbol"]: ReferencePrice(row["price"], row["at"], row["source"], row["currency"]) for row in kept}
     news: dict[str, ReferencePrice] = {}
-    for symbol, price in [*_of_positions(connection, held, currency), *_of_fills(filled, now, currency)]:
+    for symbol, price in [*_of_positions(connection, held), *_of_fills(filled, now)]:
         before = news.get(symbol) or found.get(symbol)
         if before is None or price.at > before.at + _NEWER:
             news[symbol] = price
@@ -124,22 +124,24 @@ def known_prices(
     return found | news
 
 
-def _of_fills(rows: Iterable[_Filled], now: datetime, currency: str) -> Iterator[tuple[str, ReferencePrice]]:
+def _of_fills(rows: Iterable[_Filled], now: datetime) -> Iterator[tuple[str, ReferencePrice]]:
     seen = set()
     for row in rows:
-        if (symbol := row["symbol"]) not in seen:
+        symbol = row["symbol"]
+        if symbol not in seen and (currency := row["currency"] or told_currency(symbol)):
             seen.add(symbol)
             at, source = min(row["filled_at"], now), f"fill {row['broker']}"
-            yield symbol, ReferencePrice(row["price"], at, source, row["currency"] or currency)
+            yield symbol, ReferencePrice(row["price"], at, source, currency)
 
 
-def _of_positions(connection: Connection, rows: Sequence[_Held], currency: str) -> Iterator[tuple[str, ReferencePrice]]:
+def _of_positions(connection: Connection, rows: Sequence[_Held]) -> Iterator[tuple[str, ReferencePrice]]:
     size = {symbol: multiplier_of(connection, symbol) for symbol in {row["symbol"] for row in rows}}
     for row in rows:
-        if row["quantity"] and row["market_value"] and (one := size[row["symbol"]]):
+        currency = row["currency"] or told_currency(row["symbol"])
+        if currency and row["quantity"] and row["market_value"] and (one := size[row["symbol"]]):
             price = _to_digits(abs(row["market_value"] / row["quantity"] / one))
             source = f"position {row['broker']}"
-            yield row["symbol"], ReferencePrice(price, row["taken_at"], source, row["currency"] or currency)
+            yield row["symbol"], ReferencePrice(price, row["taken_at"], source, currency)
 
 
 def _to_digits(price: Decimal) -> Decimal:
@@ -161,10 +163,13 @@ def multiplier_of(connection: Connection, symbol: str) -> Decimal | None:
 
 
 def price_of_package(legs: Sequence[PackageLeg], prices: Mapping[str, ReferencePrice]) -> ReferencePrice | None:
-    """Return what a package is worth at most: the sum of its legs, whichever way they trade; None where one is open."""
+    """Return what a package is worth at most: the sum of its legs, whichever way they trade; None where one is open.
+
+    Prices in several currencies make no sum.
+    """
     found = [prices.get(leg.symbol) for leg in legs]
     known = [price for price in found if price is not None]
-    if len(known) < len(found):
+    if len(known) < len(found) or len({price.currency for price in known}) > 1:
         return None
     worth = sum((leg.ratio * leg.multiplier * price.price for leg, price in zip(legs, known, strict=True)), Decimal(0))
     oldest = min(known, key=lambda price: price.at)
@@ -187,7 +192,7 @@ def middle(quote: QuoteReport) -> Decimal | None:
 
 
 def ask_for_quotes(
-    database: Database, broker: BrokerInterface, symbols: Collection[str], currency: str, patience_s: float = PATIENCE_S
+    database: Database, broker: BrokerInterface, symbols: Collection[str], patience_s: float = PATIENCE_S
 ) -> None:
     """Ask the broker for one quote of each symbol, within its budget for data, and keep what it answers in time.
 
@@ -195,7 +200,6 @@ def ask_for_quotes(
         database: the record.
         broker: the adapter.
         symbols: without a fresh price.
-        currency: of the quotes.
         patience_s: seconds that all of them together may take.
     """
     found: dict[str, ReferencePrice] = {}
@@ -210,9 +214,8 @@ def ask_for_quotes(
                 symbol = waiting.pop()
             try:
                 quote = broker.get_market_data(symbol)
-                price = middle(quote)
-                now = utcnow()
-                if price is not None and not quote.delayed:
+                price, currency, now = middle(quote), quote.currency or told_currency(symbol), utcnow()
+                if price is not None and currency is not None and not quote.delayed:
                     found[symbol] = ReferencePrice(price, min(quote.at or now, now), f"quote {broker.name}", currency)
             except CorroError as error:
                 log.info("no_reference_price", broker=broker.name, symbol=symbol, error=str(error))

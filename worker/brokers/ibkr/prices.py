@@ -92,6 +92,7 @@ async def quote(session: TwsSession, symbol: str) -> QuoteReport:
         volume=positive(ticker.volume),
         at=ticker.time.astimezone(UTC) if ticker.time else None,
         delayed=ticker.marketDataType in _DELAYED,
+        currency=contract.currency or None,
     )
     if not _has_price(ticker):
         if notice is not None:
