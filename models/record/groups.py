@@ -45,7 +45,7 @@ from models.groups import (
     why_closed,
 )
 from models.lifecycle import Fact
-from models.record.order import OrderRecord, cancel
+from models.record.order import OrderRecord, cancel, is_asked_for
 from models.record.rows import AnyOrder, ReadableOrder, by_name
 from models.record.statements import Query, among, fetch, one_of, upsert
 from models.record.tables import order_groups, orders, position_locks
@@ -203,7 +203,7 @@ def states_of(legs: Sequence[OrderRecord]) -> list[LegState]:
 def _end_what_is_not_whole(legs: Sequence[OrderRecord]) -> None:
     """What ends one leg before anything of its group has left ends the others."""
     for leg in legs:
-        if leg.status in UNSENT and leg.order["cancel_requested_at"] is not None:
+        if leg.status in UNSENT and is_asked_for(leg):
             leg.happen(Fact.CANCELED, detail="canceled before it was sent")
     ended = next((leg for leg in legs if leg.status in TERMINAL and not _state(leg).has_lived), None)
     waiting = [leg for leg in legs if leg.status in UNSENT]

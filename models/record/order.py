@@ -362,12 +362,20 @@ def cancel(entry: OrderRecord, why: str | None = None) -> None:
     """Record the wish to cancel: an order that is still queued ends here, a live one waits for its broker's word."""
     if entry.status in TERMINAL:
         return
-    if entry.order["cancel_requested_at"] is None:
+    if not is_asked_for(entry):  # whatever its row says: the wish of whoever asks is in the journal
         entry.set(cancel_requested_at=entry.now)
         entry.note("cancel_requested", why)
     before = "canceled before it was sent"
     if entry.status in UNSENT:
         entry.happen(Fact.CANCELED, detail=f"{before}: {why}" if why else before)
+
+
+def is_asked_for(entry: OrderRecord) -> bool:
+    """Tell whether a cancel is wished of an order by its row and by its journal: a row alone can have been forged."""
+    if entry.order["cancel_requested_at"] is None:
+        return False
+    said = ("cancel_requested",)
+    return any(event["kind"] in said for event in entry.events) or bool(entry.batch.last_event(entry.id, said))
 
 
 def has_ended(entry: OrderRecord) -> bool:

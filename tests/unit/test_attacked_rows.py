@@ -208,6 +208,26 @@ def test_an_order_that_is_to_be_canceled_is_not_sent_again_though_its_row_is_sil
     assert house.stands()[0] == "canceled"
 
 
+def test_a_cancel_is_in_the_journal_though_somebody_has_forged_one_before(house: TrustDesk) -> None:
+    """Else it would be taken for the forged one, and never be carried out."""
+    queued(house, **LOW)
+    house.desk.place.work(["o-1"])
+    forge(house, cancel_requested_at=later(-1))
+    asked = house.desk.wishes.judge("cancel", wish(signer(), "cancel", client_order_ids=["o-1"]).to_wire())
+    house.desk.wishes.record(asked.ids, asked.key)
+    house.desk.wishes.record(asked.ids, asked.key)
+    assert [kind for kind, _ in house.events()].count("cancel_requested") == 1
+
+
+def test_an_order_whose_cancel_was_forged_goes_on_along_its_route(house: TrustDesk) -> None:
+    queued(house, route=["alpaca", "tda"], **LOW)
+    house.desk.place.work(["o-1"])
+    forge(house, cancel_requested_at=later(-1))
+    late = OrderRejected("no", broker="alpaca")
+    house.desk.batches.change(["o-1"], lambda batch: house.desk.recorder.end(batch["o-1"], 1, late))
+    assert (house.stands()[0], house.row()["broker"]) == ("queued", "tda")
+
+
 def doubt(desk: TrustDesk) -> Denied | None:
     """Return why the order may not be sent as its row is, if it may not."""
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from models.messages import OrderRequest
+from models.messages import OrderRequest, utcnow
 from models.record.database import Database
+from models.record.order import cancel
 from models.record.tables import orders
 from tests.unit.trust_desk import TrustDesk, order, sealed
 
@@ -78,3 +79,17 @@ def test_a_leg_whose_row_was_given_to_another_key_keeps_its_group_from_being_sen
     desk.desk.place.work(["g.entry"])
     assert {desk.row(f"g.{name}")["status"] for name in bodies} == {"denied"}
     assert f"group g: {APART} 'k-1', 'k-2'; a group is sent whole" in desk.row("g.entry")["reason"]
+
+
+@pytest.mark.parametrize("leg", ["entry", "take_profit", "stop_loss"])
+def test_a_cancel_that_nobody_asked_for_ends_no_leg_whoever_writes_to_its_group_next(desk: TrustDesk, leg: str) -> None:
+    """Only the row says so: not even a write to the group that comes before its claim takes that for a wish."""
+    bodies, one = legs(), desk.key()
+    desk.desk.batches.intake.record([OrderRequest(**body) for body in bodies.values()], one)
+    with desk.database.write() as connection:
+        mine = update(orders).where(orders.c.client_order_id == f"g.{leg}")
+        connection.execute(mine.values(cancel_requested_at=utcnow()))
+    desk.desk.batches.change(["g.entry"], lambda batch: batch["g.entry"].set(reason="somebody writes to the group"))
+    assert {desk.row(f"g.{name}")["status"] for name in bodies} == {"queued"}
+    desk.desk.batches.change([f"g.{leg}"], lambda batch: cancel(batch[f"g.{leg}"]))
+    assert {desk.row(f"g.{name}")["status"] for name in bodies} == {"canceled"}, "a wish that the journal tells of does"

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from models.destinations import broker_of, destination_of
 from models.errors import BrokerError
 from models.record.batch import OrderBatch
-from models.record.order import OrderRecord
+from models.record.order import OrderRecord, is_asked_for
 from models.record.rows import AttemptRow, ReadableOrder
 from models.settings import Settings
 from models.sizes import left_of
@@ -68,7 +68,7 @@ class FactsReader:
             doubtful=doubtful,
             unavailable=self._unavailable(entry) - {broker},
             expires_at=row["expires_at"],
-            cancel_requested=row["cancel_requested_at"] is not None,
+            cancel_requested=is_asked_for(entry),
             dedupes=self.dedupes,
             pinned=any(_was_missed(a, broker) for a in earlier),
             shut_out=Counter(destination_of(a) for a in earlier if a["code"] == ACCESS_LOST),

@@ -95,12 +95,6 @@ def be_as_asked(entry: OrderRecord, told: Journaled) -> None:
         entry.note("cancel_requested", f"asked for at {asked_at.isoformat()}; its row said nothing of that any more")
 
 
-def is_asked_for(entry: OrderRecord) -> bool:
-    """Tell whether a cancel is wished of an order by its row and by its journal."""
-    row_says = entry.order["cancel_requested_at"] is not None
-    return row_says and bool(entry.batch.last_event(entry.id, ("cancel_requested",)))
-
-
 def take_left(ring: KeyRing, batch: OrderBatch) -> None:
     """Judge and record the wishes that producers have left on the rows of orders; why not stands in their events."""
     for entry in batch.entries.values():

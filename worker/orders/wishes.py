@@ -15,7 +15,7 @@ from models.errors import InvalidOrder, QueueUnavailable, Untrusted
 from models.explaining import shown
 from models.record.batch import OrderBatch
 from models.record.key_rows import KeyRow
-from models.record.order import cancel
+from models.record.order import cancel, is_asked_for
 from models.record.tables import WISHED, orders
 from models.settings import Settings
 from models.signing import Envelope
@@ -23,7 +23,7 @@ from models.vocabulary import OPEN, Denial
 from models.wishes import SignedWish
 from worker.orders.batches import Batches
 from worker.orders.early_cancels import EarlyCancels
-from worker.orders.vouching import Kind, Vouching, carry, deny, is_asked_for, judged, take_left
+from worker.orders.vouching import Kind, Vouching, carry, deny, judged, take_left
 from worker.runtime.isolate import isolate
 
 log = structlog.get_logger()
