@@ -16,7 +16,7 @@ from models.reports import BrokerStatus
 from tests.property.scenario import DEDUPES, KEEPS, Scenario
 from tests.property.simulation import SimulatedWorker
 from worker.brokers.base import Ticket
-from worker.control.controls import resume
+from worker.control.controls import resume, stop
 from worker.control.kill import begin
 from worker.control.scopes import Scope
 
@@ -158,6 +158,25 @@ def test_positions_are_closed_in_the_name_of_the_strategies_that_hold_them(at: S
     opens = at.order(KEEPS)
     at.work(KEEPS, opens)
     assert at.row(opens)["reason_code"] == "reducing"
+
+
+def test_what_somebody_else_has_halted_is_closed_as_soon_as_that_is_resumed(at: Scenario) -> None:
+    """A kill of everything behind a limit that has tripped one strategy: no closing order is spent on its halt."""
+    bought(at, dip=5, trend=7)
+    tripped = Scope.of(strategy="dip")
+    stop(at.world.database, tripped, "halt", "too many alike", "corro")
+    kill(at, flatten=True)
+    at.world.ledgers[KEEPS].answers = ["fill", "fill"]
+    lead(at.worker[KEEPS], 40)
+    assert closings(at) == [("trend", "sell", 7)]
+    with at.world.database.read() as connection:
+        (waits,) = [row["kill"]["troubles"] for row in in_force(connection) if row["kill"]]
+    assert "halted (strategy dip): too many alike (by corro); `corro resume --strategy dip --by" in waits[KEEPS]
+    resume(at.world.database, tripped, by="ben")
+    at.world.pass_time(60)
+    lead(at.worker[KEEPS], 12)
+    assert closings(at) == [("dip", "sell", 5), ("trend", "sell", 7)]
+    assert (at.world.ledgers[KEEPS].held["KO"], done(at.world.database)) == (0, [KEEPS])
 
 
 def test_nothing_is_closed_before_the_broker_shows_nothing_live(at: Scenario) -> None:

@@ -18,10 +18,11 @@ from typing import Any
 
 import structlog
 
+from models.destinations import split
 from models.errors import BrokerError, CorroError, DataError, IdempotencyConflict
 from models.messages import OrderRequest, batches
 from models.record.batch import OrderBatch
-from models.record.controls import HALTED, ControlRow
+from models.record.controls import HALTED, ControlRow, in_force
 from models.record.holders import Closing, class_terms, decide_closings, holders, positions_shown
 from models.record.intake import body_of
 from models.record.order import cancel
@@ -31,6 +32,7 @@ from models.vocabulary import OPEN, Side
 from worker.brokers.accounts import destinations_of
 from worker.brokers.base import BrokerInterface, OrderRef
 from worker.control import kill as kills
+from worker.control.brake import Movement, denial, stop_of
 from worker.control.scopes import scope_of
 from worker.fleet.members import Heartbeat
 from worker.gate import Gate
@@ -207,9 +209,10 @@ class Kills:
         """Return a closing order.
 
         Raises:
-            DataError: no price is known; or as many as may be tried have ended before.
+            DataError: somebody else's halt stops it; no price is known; or as many as may be tried have ended before.
             Untrusted: it has to be signed, and this worker cannot.
         """
+        self._must_pass(closing)
         named = [row for row in before if kills.is_about(row, closing)]
         tried = [row for row in named if self.own.may_be_ours(row)]  # others have taken an id, and nothing more
         if len(tried) >= kills.MOST_TRIES:
@@ -233,6 +236,18 @@ class Kills:
         )
         self.own.must_be_signable(request)
         return request
+
+    def _must_pass(self, closing: Closing) -> None:
+        """Raise DataError where a control, such as the halt of a strategy that a limit tripped, stops a closing order.
+
+        A resume ends what it names and nothing else, and so does a kill: somebody has to let these positions go.
+        """
+        broker, account = split(closing.where)
+        about = {"symbol": closing.symbol, "strategy": closing.strategy, "account": account}
+        with self.database.read() as connection:
+            stop = stop_of(in_force(connection), about, broker, Movement.CLOSES)
+        if stop is not None:
+            raise DataError(f"not closed while {denial(broker, stop)}; `{scope_of(stop).resume}` ends that")
 
     def _price(self, closing: Closing, percent: Decimal) -> Decimal:
         """Return the worst price that a closing order may get: so many percent beyond the market.
