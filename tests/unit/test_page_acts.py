@@ -106,6 +106,9 @@ def test_halting_and_resuming_take_a_scope_and_a_reason(site: DoorSite) -> None:
     assert (control["scope"], control["by"], control["reason"]) == ("KO", "ann", "split")
     assert "halt: symbol KO" not in page(site, "/fleet"), "a notice is told once"
     assert "resumed: halt of symbol KO" in press(site, "/fleet", "Resume", **empty | {"symbol": "KO"}, reason="over")
+    press(site, "/fleet", "Halt", **empty | {"symbol": "PEP"}, reason="split")
+    other = press(site, "/fleet", "Resume", **empty | {"symbol": "KO"}, reason="over")
+    assert "resumed: nothing was stopped in that scope; still in force: halt of symbol PEP" in other
     assert "not done: reason: is required" in press(site, "/fleet", "Only reduce", **empty, reason=" ")
     assert "drain: tda" in press(site, "/fleet", "Drain", broker="tda", reason="upgrade")
     killed = press(site, "/fleet", "Kill", **empty, collar="", reason="mad")

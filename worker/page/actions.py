@@ -24,7 +24,7 @@ a page leaves fields blank, and `worker.page.asking.filled_in` takes those away.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -34,7 +34,7 @@ from models.destinations import broker_of
 from models.errors import ConfigurationError, InvalidRequest, Untrusted
 from models.explaining import shown
 from models.record.batch import change_one
-from models.record.controls import NOUNS, KillRow
+from models.record.controls import NOUNS, ControlRow, KillRow, in_force
 from models.record.order import cancel
 from models.risk.names import LOCAL, Limit, limit_told, read_value, value_text
 from models.risk.strictness import ONLY_TIGHTENED
@@ -238,9 +238,19 @@ def _resume(errand: Errand) -> Told:
     if everything and scope != Scope():
         raise InvalidRequest("resume: either a scope or all has to be said")
     ended = controls.resume(errand.client.database, None if everything else scope, by=errand.by, reason=errand.reason)
-    words = ", ".join(f"{NOUNS[row['state']]} of {scope_of(row).words}" for row in ended)
-    rows = [{name: row[name] for name in ("scope_kind", "scope", "state", "by", "reason")} for row in ended]
-    return {"ended": rows, "words": f"resumed: {words or 'nothing was stopped in that scope'}"}
+    with errand.client.database.read() as connection:
+        left = in_force(connection)
+    words = f"resumed: {_listed(ended) or 'nothing was stopped in that scope'}"
+    told: Told = {"ended": [_told(row) for row in ended], "left": [_told(row) for row in left]}
+    return told | {"words": f"{words}; still in force: {_listed(left)}" if left else words}
+
+
+def _listed(rows: Iterable[ControlRow]) -> str:
+    return ", ".join(f"{NOUNS[row['state']]} of {scope_of(row).words}" for row in rows)
+
+
+def _told(row: ControlRow) -> Told:
+    return {name: value for name, value in row.items() if name in ("scope_kind", "scope", "state", "by", "reason")}
 
 
 def _kill(errand: Errand) -> Told:
