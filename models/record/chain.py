@@ -106,7 +106,7 @@ def verify(connection: Connection) -> ChainVerdict:
             head, after = link["head"], link["last_id"]
         heads[name] = head
         newer += connection.execute(select(func.count()).where(table.c.id > after)).scalar_one()
-    return ChainVerdict(links, rows, newer, heads, [*objections, *_rows(connection), *_fills(connection)])
+    return ChainVerdict(links, rows, newer, heads, [*objections, *_what_rows_say(connection)])
 
 
 def _archived(connection: Connection) -> ArchiveRow | None:
@@ -183,12 +183,32 @@ def _head(link: ChainRow, before: str) -> str:
     return hashlib.sha256(encoding.dumps(parts)).hexdigest()
 
 
+def _what_rows_say(connection: Connection) -> Iterator[str]:
+    for look in (_rows, _statuses, _fills):
+        yield from look(connection)
+
+
 def _rows(connection: Connection) -> Iterator[str]:
     """Say of which orders the journal tells without a row of theirs: an archive takes events before it takes orders."""
     there = exists().where(orders.c.client_order_id == order_events.c.client_order_id)
     told = select(order_events.c.client_order_id).where(~there).distinct()
     for (id_,) in connection.execute(told.order_by(order_events.c.client_order_id)):
         yield f"order {id_}: it has events, and no row"
+
+
+def _statuses(connection: Connection) -> Iterator[str]:
+    """Say which orders have another status than the last step that the journal tells of."""
+    e, o = order_events.c, orders.c
+    moved = e.to_status.is_not(None) & e.from_status.is_distinct_from(e.to_status)
+    last = select(func.max(e.id).label("id")).where(moved).group_by(e.client_order_id).subquery()
+    other = (
+        select(o.client_order_id, o.status, e.to_status)
+        .join_from(last, order_events, e.id == last.c.id)
+        .join(orders, o.client_order_id == e.client_order_id)
+        .where(o.status != e.to_status)
+    )
+    for id_, status, told in connection.execute(other.order_by(o.client_order_id)):
+        yield f"order {id_}: {status} by its row, {told} by the journal"
 
 
 def _fills(connection: Connection) -> Iterator[str]:

@@ -73,6 +73,9 @@ TAMPERED: dict[str, Tamper] = {
     ),
     "another quantity": lambda c: c.execute(update(orders).where(orders.c.client_order_id == "o-1").values(
         filled_quantity=4)),
+    "a status was changed": lambda c: c.execute(
+        update(orders).where(orders.c.client_order_id == "o-1").values(status="accepted")
+    ),
     "a fill was taken out": lambda c: c.execute(delete(fills).where(fills.c.client_order_id == "o-1")),
 }  # fmt: skip
 
@@ -89,6 +92,12 @@ def test_an_order_whose_row_was_taken_out_is_seen(closed: Database) -> None:
         other.execute("DELETE FROM orders WHERE client_order_id = 'o-1'")
         other.commit()
     assert verified(closed).objections == ["order o-1: it has events, and no row"]
+
+
+def test_an_order_that_says_another_status_than_its_journal_is_named(closed: Database) -> None:
+    with closed.write() as connection:
+        TAMPERED["a status was changed"](connection)
+    assert verified(closed).objections == ["order o-1: accepted by its row, filled by the journal"]
 
 
 def test_the_command_says_what_does_not_agree(closed: Database, corro: Run) -> None:

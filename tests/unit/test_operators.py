@@ -150,7 +150,7 @@ def test_each_action_stands_in_the_journal_with_the_owner_and_the_reason(site: D
 
 NOT_DONE: list[tuple[str, dict[str, Any], int]] = [
         ("halt", {}, 400), ("halt", {"reason": " "}, 400), ("halt", {"reason": "x", "brokr": "ibkr"}, 400),
-        ("halt", {"reason": "x", "broker": "nowhere"}, 400), ("halt", {"reason": 7}, 400),
+        ("drain", {"reason": "x", "broker": "nowhere"}, 400), ("halt", {"reason": 7}, 400),
         ("fly", {"reason": "x"}, 400),
         ("cancel", {"reason": "x", "client_order_id": "none"}, 404), ("drain", {"reason": "x"}, 400),
         ("resolve", {"reason": "x", "client_order_id": "o-1"}, 400), ("kill", {"reason": "x", "collar": "2"}, 400),
