@@ -236,7 +236,7 @@ def test_market_data_that_is_not_subscribed_is_a_warning(house: CheckHouse) -> N
 def test_a_broker_that_hangs_does_not_hang_the_check(house: CheckHouse) -> None:
     house.control.add_fault("alpaca", "hang", operation="account")
     house.control.add_fault("ibkr", "hang", operation="positions")
-    found = check.run(house.settings(), ["alpaca", "ibkr", "schwab"], 2.0)
+    found = check.run(house.settings(), ["alpaca", "ibkr", "schwab"], 5.0)
     assert of(found, "alpaca", "connect").state == "fail"
     assert of(found, "ibkr", "positions").state == "fail"
     assert of(found, "schwab", "quote").state == "ok"
