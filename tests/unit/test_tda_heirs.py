@@ -81,5 +81,7 @@ def test_the_brokers_own_word_of_its_successor_counts_before_any_likeness() -> N
 def test_while_a_listing_may_lag_nothing_is_said_of_one_whose_successor_is_not_listed(
     ago: timedelta, status: BrokerStatus
 ) -> None:
-    ended = datetime.now(UTC) - ago
-    assert exits(OLD | {"closeTime": stamp(ended)}, STOP)["2"].status is status
+    old = OLD | {"closeTime": stamp(datetime.now(UTC) - ago)}
+    assert exits(old, STOP)["2"].status is status
+    named = old | {"replacingOrderCollection": [{"orderId": 7}]}
+    assert exits(named, STOP)["2"].status is status, "named, and not in the group's listing yet"

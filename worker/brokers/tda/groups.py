@@ -101,15 +101,16 @@ def with_heir(report: OrderReport, raw: Raw, heir: Raw | None, odd: Oddities | N
     | the replaced order | its successor      | what is told                                                        |
     |--------------------|--------------------|---------------------------------------------------------------------|
     | in a group         | in the same group  | the successor itself: it stands where the old one stood             |
-    | in a group         | not listed, lately | nothing yet: listings lag (docs/facts/schwab.md#2.18), read it again |
-    | in a group         | not listed         | that it was replaced                                                |
+    | in a group         | not there, lately  | nothing yet: listings lag (docs/facts/schwab.md#2.18), read it again |
+    | in a group         | not there          | that it was replaced, and by which order where that is named        |
     | in none            | any                | the successor's id: it is somebody else's order                     |
     """
     if raw.get("status") != "REPLACED":
         return report
-    if heir is not None:
-        told = order_report(heir, odd) if PARENT in heir and heir[PARENT] == raw.get(PARENT) else None
-        return replace(report, replaced_by=order_id(heir), heir=told)
+    is_beside = heir is not None and PARENT in heir and heir[PARENT] == raw.get(PARENT)
     ended = closed(raw)
-    is_young = PARENT in raw and ended is not None and utcnow() - ended < LISTED_WITHIN
-    return replace(report, status=BrokerStatus.UNKNOWN) if is_young else report
+    if not is_beside and PARENT in raw and ended is not None and utcnow() - ended < LISTED_WITHIN:
+        return replace(report, status=BrokerStatus.UNKNOWN)
+    if heir is None:
+        return report
+    return replace(report, replaced_by=order_id(heir), heir=order_report(heir, odd) if is_beside else None)
