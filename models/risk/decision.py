@@ -186,7 +186,7 @@ class _AskedOrder:
         order = self.order
         if order.currency != self.currency or order.multiplier is None:
             return None
-        told = (order.limit_price, order.stop_price, self.reference)
+        told = (order.limit_price, order.stop_price, self.reference or None)  # at nothing, any number would pass
         price = next((one for one in told if one is not None), None)
         return None if price is None else abs(price) * order.multiplier
 

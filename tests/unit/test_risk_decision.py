@@ -81,6 +81,8 @@ CASES: list[tuple[str, str, dict[str, Any], str]] = [
     ("max_value", "9999999", {"order": MARKET, "price": OLD}, "no_price"),
     ("max_value", "9999999", {"order": MARKET, "price": replace(FRESH, currency="EUR")}, "no_price"),
     ("max_value", "9999999", {"order": replace(MARKET, currency=None)}, "no_price"),
+    ("max_value", "9999999", {"order": MARKET, "price": replace(FRESH, price=D(0))}, "no_price"),
+    ("max_value", "5999", {"price": replace(FRESH, price=D(0))}, "order_value"),
     ("approve_above_value", "6000", {}, "Pass"),
     ("approve_above_value", "5999", {}, "not_approved"),
     ("approve_above_value", "5999", {"order": replace(ORDER, approved=True)}, "Pass"),
