@@ -88,6 +88,15 @@ def test_one_order_that_closes_the_positions_of_two_groups_closes_both(desk: Bro
     assert [row_of_group(desk, id_).status for id_ in "ef"] == ["closed", "closed"]
 
 
+def test_where_nothing_was_left_open_nobody_is_said_to_have_closed_it_since(desk: BrokerDesk) -> None:
+    sold(desk, 10)  # short before, so the entry has only bought that back
+    left_open(desk)
+    desk.closed_since.look()
+    found = row_of_group(desk)
+    ends = "stop_loss canceled, as somebody asked, take_profit canceled, as somebody asked"
+    assert (found.status, found.reason) == ("closed", f"{ends}; its strategy holds none of what it opened")
+
+
 def test_what_another_strategy_has_sold_closes_no_group_of_this_one(desk: BrokerDesk) -> None:
     left_open(desk)
     sold(desk, 10, strategy="other")

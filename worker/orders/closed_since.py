@@ -114,7 +114,8 @@ def _close(batch: OrderBatch, lead: str) -> str | None:
     g, kind = order_groups.c, GroupKind(str(legs[0]["group_kind"]))
     by = _closing(batch.connection, legs)
     ends = ", ".join(state.end for state in states[1:])
-    words = f"{ends}; what was left open has been closed since{', by ' + ', '.join(by) if by else ''}"
+    since = f"what was left open has been closed since, by {', '.join(by)}"
+    words = f"{ends}; {since if by else 'its strategy holds none of what it opened'}"
     batch[lead].note("closed_since", words)
     news = {"status": str(GroupStatus.CLOSED), "reason": words, "settled": mark_of(troubles(kind, states), states)}
     mine = (g.group_id == legs[0]["group_id"]) & (g.status == str(GroupStatus.BROKEN))
