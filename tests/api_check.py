@@ -20,8 +20,9 @@ from tests.unit.page_server import serving
 from worker.control.keys import add
 from worker.local.processes import Fleet
 
-#: Judged elsewhere, or not so: what is valid may be refused, this machine may read without a token.
-_NOT_JUDGED = "positive_data_acceptance,ignored_auth,unsupported_method"
+#: Judged elsewhere, or not so: what is valid may be refused, this machine may read without a token, /login is a page as
+#: well, which the document of what programs ask has not.
+_NOT_JUDGED = "positive_data_acceptance,ignored_auth,unsupported_method,allow_header_conformance"
 
 
 def main() -> int:
