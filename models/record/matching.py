@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypedDict
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, select, union_all
 
 from models.messages import OrderRequest
 from models.record.intake import request_of
 from models.record.order import OrderRecord
 from models.record.replaces import changed_terms
 from models.record.rows import AttemptRow, ReadableOrder
+from models.record.statements import Combined, Selected
 from models.record.tables import attempts, fills
 from models.reports import CommissionReport, FillReport, OrderReport, Report
 from models.terms import Rewrites, conflicts, contradictions, is_another
@@ -39,6 +40,16 @@ def place_of(report: Report, index: Index) -> Place | None:
     return next((index[key] for key in keys_of(report) if key in index), None)
 
 
+def named(query: Selected, broker: str, by_ours: Sequence[str], by_theirs: Sequence[str]) -> Combined:
+    """Narrow a query of attempts to those at a broker that have one of these ids: our own, or the broker's.
+
+    Each kind by its own index: asked for both by `or`, SQLite reads all that was ever attempted at the broker.
+    """
+    a = attempts.c
+    ours, here = a.broker_client_order_id, query.where(a.broker == broker)
+    return union_all(here.where(ours.in_(by_ours)), here.where(a.broker_order_id.in_(by_theirs), ours.not_in(by_ours)))
+
+
 def index_of(connection: Connection, broker: str, reports: Sequence[Report]) -> Index:
     """Find the attempts at a broker that the ids of reports name; the newest one wins."""
     keys = {key for report in reports for key in keys_of(report)}
@@ -47,13 +58,9 @@ def index_of(connection: Connection, broker: str, reports: Sequence[Report]) -> 
     by_execution = [value for kind, value in keys if kind == "execution"]
     index: Index = {}
     a, f = attempts.c, fills.c
-    query = (
-        select(a.client_order_id, a.attempt_no, a.broker_client_order_id, a.broker_order_id, a.replaces, a.outcome)
-        .where(a.broker == broker)
-        .where(or_(a.broker_client_order_id.in_(by_ours), a.broker_order_id.in_(by_theirs)))
-        .order_by(a.attempt_no)
-    )
-    for row in connection.execute(query):
+    told = (a.client_order_id, a.attempt_no, a.broker_client_order_id, a.broker_order_id, a.replaces, a.outcome)
+    query = named(select(*told), broker, by_ours, by_theirs)
+    for row in sorted(connection.execute(query), key=lambda row: row.attempt_no):
         place = (row.client_order_id, row.attempt_no)
         if row.replaces is not None and row.outcome != Outcome.ACCEPTED:
             # Changed in place, an order keeps its id: until that is confirmed the id means the old attempt.

@@ -18,6 +18,7 @@ from sqlalchemy import (
     ARRAY,
     JSON,
     ColumnElement,
+    CompoundSelect,
     Connection,
     FromClause,
     Select,
@@ -60,6 +61,7 @@ Change = tuple[Values, Values]
 Column = ColumnElement[Any]
 _Clauses = Mapping[str, Column]
 Selected = Select[Any]
+Combined = CompoundSelect[Any]
 _Convert = Callable[[object], object] | None
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -77,7 +79,7 @@ def upsert(connection: Connection, table: Table) -> Insert:
     return cast("Insert", _module(connection.dialect).insert(table))
 
 
-def fetch(connection: Connection, statement: Selected, kind: type[R]) -> list[R]:  # noqa: ARG001 -- for mypy
+def fetch(connection: Connection, statement: Selected | Combined, kind: type[R]) -> list[R]:  # noqa: ARG001 -- for mypy
     """Return the rows of a statement that selects the columns of `kind`, one of `models.record.rows`."""
     found = connection.execute(statement)
     names = list(found.keys())

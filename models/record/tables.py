@@ -23,6 +23,7 @@ from sqlalchemy import (
     case,
     false,
     func,
+    literal_column,
     or_,
 )
 
@@ -239,8 +240,8 @@ fills = Table(
 SIDE_OF_FILL = func.coalesce(fills.c.side, orders.c.side)
 #: The same where it matters whether it opens: a leg that sells may open as well as close, which what is held tells.
 SIDE_TO_OPEN = case((fills.c.leg.is_not(None) & (fills.c.side == "sell"), "sell_short"), else_=SIDE_OF_FILL)
-#: Executions that are inferred, or have no price yet.
-UNSETTLED = fills.c.voided_at.is_(None) & or_(fills.c.inferred, fills.c.price.is_(None))
+#: Executions that are inferred, or have no price yet; word for word as the index has it, or SQLite does not take that.
+UNSETTLED = fills.c.voided_at.is_(None) & or_(literal_column("fills.inferred"), fills.c.price.is_(None))
 # Its migration makes it of the UNSETTLED fills alone; to say so here would load both dialects into every process.
 UNSETTLED_INDEX = Index("ix_fills_unsettled", fills.c.broker)
 

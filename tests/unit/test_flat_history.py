@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from benchmarks.histories import duties, questions
 from models.history import History
@@ -14,13 +16,16 @@ from models.history.blotter import Choice, Listed, blotter
 from models.record import stream
 from models.record.database import Database, upgrade
 from models.record.evidence import unresolved
+from models.record.matching import index_of
 from models.record.statements import Query
-from models.record.tables import STRAY_INDEX
+from models.record.tables import STRAY_INDEX, UNSETTLED, fills
+from models.reports import BrokerStatus, OrderReport
 from models.settings import load_settings
 from models.vocabulary import OPEN
 from tests.traced import traced
 from tests.unit.words import NOW
 from worker.orders import plain, selection
+from worker.positions.external import External
 
 #: One order's parts, and the few unresolved attempts, are sorted after they were found.
 _SORTED_AFTERWARDS = ("order(id), with everything", "unresolved", "attempts(outcome=)")
@@ -88,6 +93,28 @@ def test_a_claim_finds_its_orders_by_their_ids_alone(empty: Database) -> None:
         found = [line for line in plan if re.match("(SEARCH|SCAN) orders ", line)]
         assert found, plan
         assert all(line.endswith("(client_order_id=?)") for line in found), plan
+
+
+def test_what_a_broker_tells_is_matched_by_its_ids_and_not_among_all_of_its_attempts(empty: Database) -> None:
+    told = OrderReport(broker_order_id="B-1", status=BrokerStatus.ACCEPTED, broker_client_order_id="o-1")
+    reports = [told, replace(told, broker_order_id="B-2", broker_client_order_id=None)]
+    with traced(empty) as statements, empty.read() as connection:
+        index_of(connection, "alpaca", reports)
+        External(empty, "alpaca")._sort(connection, reports)
+    matching = [one for one in statements if "broker_client_order_id IN" in one]
+    assert len(matching) == 2
+    for statement in matching:
+        with empty.read() as connection:
+            plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}")]
+        found = [line for line in plan if line.startswith("SEARCH attempts")]
+        assert [re.sub(".*\\(", "", line) for line in found] == [
+            "broker=? AND broker_client_order_id=?)", "broker=? AND broker_order_id=?)"
+        ], plan  # fmt: skip
+
+
+def test_what_is_not_settled_is_found_by_the_index_of_that(empty: Database) -> None:
+    query = select(fills.c.id).where(fills.c.broker == "alpaca", UNSETTLED)
+    assert _plan(empty, Query(query)) == ["SEARCH fills USING INDEX ix_fills_unsettled (broker=?)"]
 
 
 @pytest.mark.parametrize("of_one_strategy", [False, True])

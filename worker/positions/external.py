@@ -33,7 +33,7 @@ from models.legs import symbols_of
 from models.record.baselines import Moved, follow
 from models.record.database import Database
 from models.record.destinations import is_behind
-from models.record.matching import is_elsewhere
+from models.record.matching import is_elsewhere, named
 from models.record.rows import ExternalFillRow, ExternalOrderRow, Json
 from models.record.statements import Values, fetch, upsert
 from models.record.tables import attempts, external_fills, external_orders, orders, position_ledgers
@@ -149,20 +149,14 @@ class External:
         a = attempts.c
         # Open attempts are read before ids: an attempt that ends between the two has its broker's id recorded by then.
         unsettled = unsettled_symbols(connection, self.broker)
-        named = {id_ for r in reports for id_ in (r.broker_client_order_id, _part_of(r))} - {None}
-        numbered = {r.broker_order_id for r in reports} - {None}
-        query = (
+        by_ours = {id_ for r in reports for id_ in (r.broker_client_order_id, _part_of(r))} - {None}
+        by_theirs = {r.broker_order_id for r in reports} - {None}
+        attempted = (
             select(a.broker_client_order_id, a.broker_order_id, a.session, a.account)
             .add_columns(orders.c.symbol, orders.c.side, orders.c.legs)
             .join_from(attempts, orders, a.client_order_id == orders.c.client_order_id)
-            .where(
-                a.broker == self.broker,
-                or_(
-                    a.broker_client_order_id.in_(sorted(map(str, named))),
-                    a.broker_order_id.in_(sorted(map(str, numbered))),
-                ),
-            )
         )
+        query = named(attempted, self.broker, sorted(map(str, by_ours)), sorted(map(str, by_theirs)))
         by_id: dict[str | None, list[_Ours]] = {}
         for row in fetch(connection, query, _Ours):
             for id_ in {row["broker_client_order_id"], row["broker_order_id"]} - {None}:
