@@ -61,7 +61,7 @@ Change = tuple[Values, Values]
 Column = ColumnElement[Any]
 _Clauses = Mapping[str, Column]
 Selected = Select[Any]
-Combined = CompoundSelect[Any]
+Combined = CompoundSelect[*tuple[object, ...]]
 _Convert = Callable[[object], object] | None
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
