@@ -13,6 +13,7 @@ import pytest
 
 from models.errors import NotConnected, Unsupported
 from models.reports import Ambiguous, BrokerStatus
+from models.terms import contradictions
 from tests.contract.tws_doors import SDKS, TwsDoors, a_ref, a_resting_order, an_order, found, gateway, place
 from tests.kit.waiting import eventually
 from worker.sandbox.tws import messages as tws_messages
@@ -128,3 +129,19 @@ def test_an_end_that_was_told_is_found_although_no_listing_has_the_order(
     eventually(lambda: (seen := found(broker, "ours", order)) and seen.status is BrokerStatus.CANCELED)
     assert not isinstance(broker.find_order(a_ref("never-sent", order)), Ambiguous)
     assert found(gateway.broker(client_id=3), "ours", order) is None  # one that was not told knows nothing
+
+
+def test_what_was_filled_in_part_and_canceled_is_found_as_ours_by_a_connection_that_was_told_nothing(
+    gateway: TwsDoors,
+) -> None:
+    """The door lists the 5 that were left: that is no other size of order (docs/facts/ibkr.md#2.10)."""
+    gateway.fault("partial")
+    order, before = an_order(quantity=10), gateway.broker()
+    placed = place(before, "half", order)
+    eventually(lambda: (seen := found(before, "half", order)) and seen.filled_quantity == 5)
+    before.cancel_order(a_ref("half", order, placed.broker_order_id))
+    eventually(lambda: (seen := found(before, "half", order)) and seen.status is BrokerStatus.CANCELED)
+    report = found(gateway.broker(client_id=3), "half", order)
+    assert report is not None
+    assert (report.status, report.filled_quantity) == (BrokerStatus.CANCELED, 5)
+    assert contradictions(order, report) == []

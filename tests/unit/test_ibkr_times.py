@@ -65,7 +65,7 @@ def test_a_zone_that_is_not_certain_makes_no_time(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["EST", "CET", "GMT", "AEST", "NZST"])
 def test_the_name_of_standard_time_is_not_certain_in_summer(name: str) -> None:
-    """A gateway in Paris wrote CET in April: its clock was an hour ahead of that."""
+    """A gateway wrote Central European Standard Time in April: its clock was an hour ahead of that."""
     month = "01" if name in ("AEST", "NZST") else "07"
     assert parse(f"2026{month}15 10:18:12 {name}", Zones(UTC)) is None
 

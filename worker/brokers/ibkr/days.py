@@ -1,7 +1,8 @@
 """Which day it is for TWS: executions and completed orders reach back to a midnight, and nobody says whose.
 
 IB's listings begin anew at midnight; in which zone (TWS's own, the exchange's, the one set for executions) is nowhere
-documented. So two moments are the same day only if they are in every zone that could count.
+documented; a recording rules out New York's alone (docs/facts/ibkr.md#2.10). So two moments are the same day only if
+they are in every zone that could count.
 """
 
 from __future__ import annotations

@@ -128,7 +128,11 @@ def open_report(book: OrderBook, line: OrderLine) -> OrderReport:
 
 
 def completed_report(book: OrderBook, line: OrderLine) -> OrderReport:
-    """Return a completed order; its own filled size counts where executions are gone, at a price that is not known."""
+    """Return a completed order; its own filled size counts where executions are gone, at a price that is not known.
+
+    Filled in part, its quantity may be its size or what was left: no recording tells (docs/facts/ibkr.md#2.10), so it
+    says nothing.
+    """
     executions = book.executions_of(line.perm_id)
     status = reports.completed_status(line)
     filled = filled_of(line, executions, line.filled)
@@ -136,7 +140,9 @@ def completed_report(book: OrderBook, line: OrderLine) -> OrderReport:
         filled = filled or Decimal(0)
     known = book.by_perm_id(line.perm_id)
     owner = known.line.session if known else None  # a completed order does not tell
-    return build_report(replace(line, session=owner), status, filled, executions, known.code if known else None)
+    size = None if filled and status is not BrokerStatus.FILLED else line.quantity
+    line = replace(line, session=owner, quantity=size)
+    return build_report(line, status, filled, executions, known.code if known else None)
 
 
 def _executed_report(book: OrderBook, ref: OrderRef, execution: WireExecution) -> OrderReport:

@@ -2,7 +2,7 @@
 
 TWS names its zone as Java or the system does: by region, by offset, by an abbreviation, by a Windows name. Several
 zones share most abbreviations (IST is India, Israel and Ireland), and the name for standard time is written in summer
-too: a real gateway greeted with "Central European Standard Time" and with "CET" in April 2026. So an abbreviation
+too: a real gateway greeted with "Central European Standard Time" in April 2026. So an abbreviation
 counts only if all zones that it may stand for give the same moment, or if TWS's own clock has shown what it means.
 """
 

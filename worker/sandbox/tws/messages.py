@@ -203,7 +203,9 @@ def completed_order(tws: TwsOrder, version: int) -> bytes:
     fields, order, request = list(_COMPLETED_ORDER), tws.order, tws.request
     fields[1:12] = _contract(tws)
     fields[12:20] = [*_main(tws), request.oca_group, tws.order.account]
-    fields[13] = "0"
+    # Recorded: 0 of a filled one, the whole of one that was canceled unfilled. Of one that was filled in part it may
+    # be its size or what was left (docs/facts/ibkr.md#2.10): the door says what was left.
+    fields[13] = text(order.remaining_quantity)
     fields[22:25] = [request.order_ref, str(tws.perm_id), text(request.outside_rth)]
     if order.order_type in TRAILS:
         fields[_DELTA_NEUTRAL + 8] = fields[_STATUS + 4] = text(order.stop_price)
