@@ -22,7 +22,7 @@ from models.destinations import split
 from models.errors import BrokerError, CorroError, DataError, IdempotencyConflict
 from models.messages import OrderRequest, batches
 from models.record.batch import OrderBatch
-from models.record.controls import HALTED, ControlRow, in_force
+from models.record.controls import HALTED, ControlRow
 from models.record.holders import Closing, class_terms, decide_closings, holders, positions_shown
 from models.record.intake import body_of
 from models.record.order import cancel
@@ -166,7 +166,8 @@ class Kills:
         Returns:
             Whether nothing is left to close, and what is in the way.
         """
-        key = ("flatten", control["generation"])
+        # Whatever was in the way is asked about again as soon as somebody has changed a control.
+        key = ("flatten", control["generation"], *(row["generation"] for row in self.gate.brake.reading(0.1)))
         if not self._may_close(control) or not self._pauses.is_over(key, elapsed()):
             return False, None
         rows = self._closing_orders(control)
@@ -244,8 +245,7 @@ class Kills:
         """
         broker, account = split(closing.where)
         about = {"symbol": closing.symbol, "strategy": closing.strategy, "account": account}
-        with self.database.read() as connection:
-            stop = stop_of(in_force(connection), about, broker, Movement.CLOSES)
+        stop = stop_of(self.gate.brake.reading(0.1), about, broker, Movement.CLOSES)
         if stop is not None:
             raise DataError(f"not closed while {denial(broker, stop)}; `{scope_of(stop).resume}` ends that")
 
