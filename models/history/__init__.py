@@ -34,6 +34,7 @@ from models.history.views import v_pnl as v_pnl
 from models.history.views import v_position_days as v_position_days
 from models.history.views import v_positions as v_positions
 from models.history.views import v_tca as v_tca
+from models.history.views import v_told_executions as v_told_executions
 from models.record.controls import v_controls as v_controls
 from models.record.tables import order_events as order_events
 

@@ -45,7 +45,8 @@ _DATED = {"v_orders": "created_at", "v_fills": "filled_at", "v_attempts": "start
           "v_groups": "created_at", "order_events": "at", "v_external_orders": "first_seen_at",
           "v_external_fills": "filled_at", "position_events": "at", "control_events": "at", "v_controls": "at",
           "v_pnl": "day", "v_position_days": "day", "v_positions": "price_at", "v_tca": "filled_at",
-          "v_equity": "day", "v_cash": "at", "archived_orders": "created_at"}  # fmt: skip
+          "v_equity": "day", "v_cash": "at", "v_told_executions": "filled_at",
+          "archived_orders": "created_at"}  # fmt: skip
 _FILTERS = ("client_order_id", "status", "symbol", "strategy", "broker", "side", "outcome", "account", "currency",
             "source", "order_type", "kind")  # fmt: skip
 

@@ -15,8 +15,10 @@ from models.history.views import Row, v_positions
 from models.record.balance_tables import position_days, position_executions, position_states
 from models.record.balances import Reckoning, ShortKey, executions, key_of, known, of_keys, since_kept
 from models.record.database import Database
+from models.record.destinations import destination
 from models.record.lots import BalanceKey, Days, Execution, Lot, OpenLots, money, reckon
 from models.record.one_look import one_look
+from models.record.position_tables import told_executions
 from models.record.tables import position_events
 from models.record.trading_days import begin_of, day_of
 from models.vocabulary import LotMethod
@@ -175,12 +177,15 @@ def _row(key: BalanceKey, held: OpenLots, cost: Decimal) -> Row:
 
 
 def _baselines(connection: Connection, at: datetime) -> list[Row]:
-    """Return what was there besides executions: as it is now, less what has shifted it since."""
+    """Return what was there besides executions: as it is now, less what has shifted it since and lots followed."""
     p = position_events.c
     moved = func.sum(p.found - p.expected).label("moved")
     later = select(p.broker, p.symbol, moved).where(p.kind.in_(_SHIFTS), p.at > at).group_by(p.broker, p.symbol)
+    t = told_executions.c
+    told = select(destination(told_executions).label("broker"), t.symbol, func.sum(-t.moved).label("moved"))
+    told = told.where(t.filled_at > at).group_by(t.broker, t.account, t.symbol)
     rows = {(destination_of(row), row["symbol"]): row for row in held_now(connection) if row["source"] == _BASELINE}
-    for change in connection.execute(later):
+    for change in [*connection.execute(later), *connection.execute(told)]:
         blank = dict.fromkeys((column.name for column in v_positions.c), None) | {
             "symbol": change.symbol, "strategy": "(baseline)", "source": _BASELINE,
             "quantity": _ZERO, "currency": "USD", "multiplier": Decimal(1),

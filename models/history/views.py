@@ -95,6 +95,11 @@ v_cash = _view(
     "v_cash", broker=String, event_id=String, account=String, kind=String, amount=Money, currency=String, symbol=String,
     quantity=Money, price=Money, client_order_id=String, detail=String, at=UtcTime,
 )  # fmt: skip
+v_told_executions = _view(
+    "v_told_executions", broker=String, account=String, strategy=String, symbol=String, quantity=Money, price=Money,
+    currency=String, multiplier=Money, source=String, kind=String, event_id=String, reason=String, filled_at=UtcTime,
+    recorded_at=UtcTime,
+)  # fmt: skip
 v_equity = _view(
     "v_equity", day=Date, broker=String, account=String, currency=String, equity=Money, cash=Money, peak=Money,
     drawdown=Money, drawdown_percent=Money, at=UtcTime, day_timezone=String,

@@ -22,13 +22,14 @@ from models.record.balance_tables import (
     position_states,
 )
 from models.record.lots import UNKNOWN, BalanceKey, DayBalance, Days, Execution, Lot, OpenLots, reckon
+from models.record.position_tables import told_executions
 
 #: A row, whose columns are read by name.
 Stored = Row[Any]
 _KEY = BalanceKey._fields
 #: Of executions: our own, and those of others.
 SOURCES = ("ours", "external")
-#: Above all ids that there will be.
+#: Above all ids that there will be; lines that are no trades have theirs less this, so they are never among the new.
 _FAR = 10**12
 #: Keys in one statement.
 _KEYS = 300
@@ -113,14 +114,24 @@ def _is_late(execution: Execution, holdings: Mapping[BalanceKey, OpenLots]) -> b
 
 def executions(connection: Connection, *where: ColumnElement[bool]) -> list[Execution]:
     """Return executions that stand, in no order."""
-    rows = connection.execute(select(position_executions).where(*where))
+    rows = connection.execute(select(position_executions).where(*where)).all()
+    averages = _average_prices(connection) if any(row.id < 0 for row in rows) else {}
     return [
         Execution(
             key_of(row), row.id, row.shares, row.price, row.multiplier, row.fee,
-            row.fee_currency, row.filled_at, row.day,
+            row.fee_currency, row.filled_at, row.day, averages.get(row.id),
         )
         for row in rows
     ]  # fmt: skip
+
+
+def _average_prices(connection: Connection) -> dict[int, Decimal]:
+    """Return at which prices the average takes lines that are no trades, where those are others than of the lots."""
+    t = told_executions.c
+    return {
+        row.id - _FAR: row.average_price
+        for row in connection.execute(select(t.id, t.average_price).where(t.average_price.is_not(None)))
+    }
 
 
 def key_of(row: Stored) -> BalanceKey:

@@ -1,4 +1,4 @@
-"""Our executions, whether their orders are in the record or archived: what is held is the sum of all of them."""
+"""Our executions, in the record or archived, and lines that are no trades: what is held is the sum of all of them."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from sqlalchemy import (
 
 from models.record.archive_tables import archived_fills
 from models.record.balance_tables import position_changes, position_progress, position_states
+from models.record.position_tables import told_executions
 from models.record.statements import Query, Selected, among, fetch, unindexed
 from models.record.tables import SIDE_OF_FILL, fills, orders
 from models.vocabulary import Side, signed
@@ -87,8 +88,12 @@ def _now() -> Selected:
         *_asked(s.strategy, s.symbol),
         ~exists(select(every.c.symbol).where(is_stale(position_states)).correlate(position_states)),
     )
-    own, gone = _parts(None)
-    again = own.join(every, is_stale(fills)), gone.join(every, is_stale(archived_fills))
+    own, gone, told = _parts(None)
+    again = (
+        own.join(every, is_stale(fills)),
+        gone.join(every, is_stale(archived_fills)),
+        told.join(every, is_stale(told_executions)),
+    )
     new = own.where(since(fills)), gone.where(since(archived_fills))
     return _sums(union_all(kept, *new, *again).subquery())
 
@@ -126,13 +131,18 @@ def _executions(where: Which) -> Subquery:
     return union_all(*_parts(where)).subquery()
 
 
-def _parts(where: Which | None) -> tuple[Selected, Selected]:
-    """Return the queries of the executions in the record, and of the archived ones."""
-    f, a = fills.c, archived_fills.c
+def _parts(where: Which | None) -> tuple[Selected, Selected, Selected]:
+    """Return the queries of the executions in the record, of the archived ones, and of lines that are no trades."""
+    f, a, t = fills.c, archived_fills.c, told_executions.c
     own = select(f.strategy, f.symbol, SIDE_OF_FILL.label("side"), f.quantity)
     own = own.join_from(fills, orders, f.client_order_id == orders.c.client_order_id)
-    gone = select(a.strategy, a.symbol, a.side, a.quantity)
-    return (own, gone) if where is None else (own.where(where(fills)), gone.where(where(archived_fills)))
+    replaced = exists(select(t.id).where(t.replaces == a.id).correlate(archived_fills))
+    gone = select(a.strategy, a.symbol, a.side, a.quantity).where(~replaced)
+    told = select(t.strategy, t.symbol, literal(str(Side.BUY)).label("side"), t.shares.label("quantity"))
+    told = told.where(t.source == "ours")
+    if where is None:
+        return own, gone, told
+    return own.where(where(fills)), gone.where(where(archived_fills)), told.where(where(told_executions))
 
 
 #: The same as a question, read by `held_of`; bind `strategies` and `symbols`.

@@ -71,3 +71,29 @@ class PositionEventRow(TypedDict):
     by: str | None
     reason: str | None
     event_id: str | None
+
+
+class ToldExecutionRow(TypedDict):
+    """A line of lots that is no trade."""
+
+    id: NotRequired[int]
+    source: str
+    broker: str
+    account: str | None
+    strategy: str | None
+    symbol: str
+    currency: str
+    shares: Decimal
+    price: Decimal | None
+    average_price: Decimal | None
+    multiplier: Decimal
+    fee: Decimal | None
+    fee_currency: str | None
+    filled_at: datetime
+    kind: str
+    event_id: str
+    replaces: int | None
+    revision: int
+    moved: Decimal
+    reason: str | None
+    recorded_at: datetime

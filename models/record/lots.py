@@ -51,6 +51,8 @@ class Execution(NamedTuple):
     fee_currency: str
     filled_at: datetime
     day: date
+    #: At which the average takes it, where that is another price.
+    average_price: Decimal | None = None
 
 
 @dataclass(slots=True)
@@ -87,8 +89,9 @@ class OpenLots:
     def take(self, execution: Execution) -> tuple[Decimal, Decimal]:
         """Apply an execution; returns the profit that it realizes by first in, first out and by the average."""
         price = UNKNOWN if execution.price is None else execution.price
+        average = price if execution.average_price is None else execution.average_price
         self.multiplier, self.last_at = execution.multiplier, execution.filled_at
-        return self._from_lots(execution.shares, price, execution.filled_at), self._averaged(execution.shares, price)
+        return self._from_lots(execution.shares, price, execution.filled_at), self._averaged(execution.shares, average)
 
     def _from_lots(self, shares: Decimal, price: Decimal, at: datetime) -> Decimal:
         realized, rest = _ZERO, shares

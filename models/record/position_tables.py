@@ -120,3 +120,40 @@ position_events = Table(
     Column("event_id", Name(128)),
     Index("ix_position_events_broker_symbol", "broker", "symbol"),
 )
+
+#: Lines that are no trades: what brokers told of lots besides executions (an option that expired, a split), and
+#: archived executions as their brokers told them later. Positions and profit count them as executions.
+told_executions = Table(
+    "told_executions",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    #: Whose lots: ours or external.
+    Column("source", String(16), nullable=False),
+    Column("broker", String(32), nullable=False),
+    Column("account", String(32)),
+    Column("strategy", String(128)),
+    Column("symbol", Name(64), nullable=False),
+    Column("currency", Words(8), nullable=False),
+    #: Signed; 0: nothing is left of it.
+    Column("shares", Money, nullable=False),
+    Column("price", Money),
+    #: At which the average takes it, where that is another: a split leaves the cost of both methods as it is.
+    Column("average_price", Money),
+    Column("multiplier", Money, nullable=False),
+    Column("fee", Money),
+    Column("fee_currency", Words(8)),
+    Column("filled_at", UtcTime, nullable=False),
+    #: expiry, exercise, assignment, split; bust, correction: of an archived execution
+    Column("kind", String(16), nullable=False),
+    #: Of `cash_events`; of an archived execution, its id.
+    Column("event_id", Name(128), nullable=False),
+    #: Id of the archived execution that counts no more, as this line stands for it.
+    Column("replaces", BigInteger, unique=True),
+    Column("revision", Integer, nullable=False, server_default="0"),
+    #: What a position has gained by it: of a changed execution the difference alone.
+    Column("moved", Money, nullable=False),
+    #: The broker's words.
+    Column("reason", Words()),
+    Column("recorded_at", UtcTime, nullable=False),
+    Index("ix_told_executions_broker_symbol", "broker", "symbol"),
+)

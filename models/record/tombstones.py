@@ -68,11 +68,13 @@ def _as_order(row: ArchivedOrderRow) -> OrderRow:
 def archived_among(
     connection: Connection, broker: str, reports: Sequence[OrderReport | FillReport]
 ) -> list[OrderReport | FillReport]:
-    """Return the reports that tell nothing new of an archived order.
+    """Return the reports on archived orders that are no business of somebody else's.
+
+    What they say otherwise of an archived execution, `models.record.archived_changes` books.
 
     | report                                                        | of an archived order |
     |---------------------------------------------------------------|----------------------|
-    | an execution that is archived                                 | yes                  |
+    | an execution that is archived, whatever it says of it         | yes                  |
     | an order of ours, filled no further, each execution archived  | yes                  |
     | any other, such as an execution that nobody had told          | no: it is external   |
     """
@@ -90,7 +92,7 @@ def archived_among(
         select(o.client_order_id, o.broker_order_id, o.filled_quantity).where(named)
     ):
         filled |= {id_: quantity, broker_id: quantity}
-    return [report for report in reports if _tells_nothing_new(report, known, filled)]
+    return [report for report in reports if _is_of_archived(report, known, filled)]
 
 
 def fills_in(report: OrderReport | FillReport) -> Sequence[FillReport]:
@@ -98,7 +100,7 @@ def fills_in(report: OrderReport | FillReport) -> Sequence[FillReport]:
     return [report] if isinstance(report, FillReport) else report.fills
 
 
-def _tells_nothing_new(
+def _is_of_archived(
     report: OrderReport | FillReport, known: Collection[str], filled: Mapping[str | None, Decimal]
 ) -> bool:
     if any(fill.execution_id not in known for fill in fills_in(report)):

@@ -20,7 +20,7 @@ from tests.kit import ROOT, clean_environment
 VIEWS = {
     "v_orders", "v_fills", "v_attempts", "v_groups", "v_latency", "v_external_orders", "v_external_fills", "risk_usage",
     "position_executions",
-    "v_positions", "v_position_days", "v_pnl", "v_tca", "v_equity", "v_cash", "v_controls",
+    "v_positions", "v_position_days", "v_pnl", "v_tca", "v_equity", "v_cash", "v_controls", "v_told_executions",
 }  # fmt: skip
 
 

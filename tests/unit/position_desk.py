@@ -88,7 +88,10 @@ class PositionDesk:
         for _ in range(times):
             self.positions.read()
 
-    def fill(self, symbol: str, side: str, quantity: int, *, outcome: str = "accepted", age_s: float = 10.0) -> str:
+    def fill(
+        self, symbol: str, side: str, quantity: int, *, outcome: str = "accepted", age_s: float = 10.0,
+        strategy: str | None = None, price: str = "1",
+    ) -> str:  # fmt: skip
         """Book a fill of ours, recorded so long ago."""
         name, at = f"o{next(self._numbers)}", utcnow() - timedelta(seconds=age_s)
         with self.database.write() as connection:
@@ -96,7 +99,7 @@ class PositionDesk:
                 insert(orders).values(
                     client_order_id=name, symbol=symbol, side=side, quantity=quantity, filled_quantity=quantity,
                     status="filled", broker=BROKER, body_hash="x", available_at=at, created_at=at, updated_at=at,
-                    attempt_no=1,
+                    attempt_no=1, strategy=strategy,
                 )
             )  # fmt: skip
             connection.execute(
@@ -109,7 +112,8 @@ class PositionDesk:
                 connection.execute(
                     insert(fills).values(
                         broker=BROKER, execution_id=f"e-{name}", client_order_id=name, attempt_no=1, symbol=symbol,
-                        quantity=quantity, price=1, filled_at=at, recorded_at=at, late=False,
+                        strategy=strategy, quantity=quantity, price=Decimal(price), filled_at=at, recorded_at=at,
+                        late=False,
                     )
                 )  # fmt: skip
         return name

@@ -306,6 +306,7 @@ def test_make_targets_exist() -> None:
         "v_tca",
         "v_equity",
         "v_cash",
+        "v_told_executions",
     ],
 )
 def test_every_column_of_a_view_is_documented_in_order(view: str) -> None:

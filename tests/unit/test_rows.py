@@ -65,6 +65,7 @@ ROWS = {
     "archived_orders": archive_rows.ArchivedOrderRow,
     "archived_fills": archive_rows.ArchivedFillRow,
     "cash_events": history_rows.CashEventRow,
+    "told_executions": history_rows.ToldExecutionRow,
     "position_history": history_rows.PositionHistoryRow,
 }
 #: Terms that an order has if its message could be read.

@@ -41,6 +41,7 @@ from models.record.tombstones import archived_among, fills_in
 from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, OrderReport, Report
 from models.terms import is_another
 from models.vocabulary import Outcome, Side, signed
+from worker.positions.archived import told_later
 from worker.positions.parted import parted
 from worker.runtime.clock import elapsed, utcnow
 from worker.runtime.isolate import isolate
@@ -48,7 +49,7 @@ from worker.runtime.said import Said
 
 #: Reports that are looked up at once.
 _AT_ONCE = 1000
-Whose = Literal["ours", "external", "open"]
+Whose = Literal["ours", "external", "archived", "open"]
 _MARK_EVERY_S = 60.0
 #: `last_seen_at` of an order that has not changed is written this often.
 _SEEN_EVERY = timedelta(seconds=60)
@@ -124,6 +125,7 @@ class External:
             chunks = (about[at : at + _AT_ONCE] for at in range(0, len(about), _AT_ONCE))
             found = [pair for chunk in chunks for pair in self._sort(connection, chunk)]
         theirs = [part for r, whose in found if whose == "external" for part in parted(r)]
+        told_later(self.database, self.broker, [r for r, whose in found if whose == "archived"])
         done = isolate(self._recorded, theirs, "external_not_recorded", self._refused) if theirs else []
         for event, words in (line for _, lines in done for line in lines):
             self._said.once(event, **words)
@@ -164,7 +166,7 @@ class External:
         found = [(report, self._whose(report, by_id, unsettled)) for report in reports]
         theirs = [report for report, whose in found if whose == "external"]
         gone = {id(report) for report in archived_among(connection, self.broker, theirs)}
-        return [(report, "ours" if id(report) in gone else whose) for report, whose in found]
+        return [(report, "archived" if id(report) in gone else whose) for report, whose in found]
 
     @staticmethod
     def _whose(

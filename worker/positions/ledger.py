@@ -24,6 +24,7 @@ from models.record.baselines import shift_baseline
 from models.record.cash import explaining, words_of
 from models.record.database import Database
 from models.record.destinations import is_at, of_account
+from models.record.lot_changes import follow
 from models.record.rows import PositionLedgerRow, PositionLockRow
 from models.record.statements import fetch, unindexed, upsert
 from models.record.tables import (
@@ -246,17 +247,22 @@ class PositionLedger:
     def explain(self, symbol: str, found: Decimal) -> None:
         """Move the baseline by what the broker has told besides executions, where that explains all of a difference.
 
-        A split, a transfer, an expiry: each is used once, and is in the journal with the shares that it moved.
+        A split, a transfer, an expiry: each is used once, and is in the journal with the shares that it moved, and why
+        lots did not follow, where they did not.
         """
         expected = self.expected.get(symbol, _ZERO)
         since = max(self.opened_at - timedelta(days=1), self.now - _TOLD_WITHIN)
         rows = explaining(self.connection, self.broker, symbol, found - expected, since)
+        left = follow(self.connection, self.broker, symbol, rows, expected, self.now) if rows else None
+        if left:
+            log.warning("lots_left_as_they_are", broker=self.broker, symbol=symbol, reason=left)
         for row in rows:
             shares = row["quantity"] or _ZERO
             self._shift(symbol, shares)
+            reason = "; ".join(filter(None, (words_of(row), left)))
             journal(
                 self.connection, self.broker, symbol, "moved", expected, expected + shares, self.now,
-                reason=words_of(row), event_id=row["event_id"],
+                reason=reason, event_id=row["event_id"],
             )  # fmt: skip
             expected += shares
         if rows:

@@ -34,9 +34,12 @@ _KINDS: dict[str, CashKind] = {
     "SPLIT": CashKind.SPLIT, "SSP": CashKind.SPLIT,
     "MA": CashKind.CORPORATE_ACTION, "NC": CashKind.CORPORATE_ACTION, "REORG": CashKind.CORPORATE_ACTION,
     "SC": CashKind.CORPORATE_ACTION, "SSO": CashKind.CORPORATE_ACTION, "SPIN": CashKind.CORPORATE_ACTION,
-    "OPXRC": CashKind.EXERCISE, "OPASN": CashKind.ASSIGNMENT, "OPEXP": CashKind.EXPIRY,
+    "OPEXC": CashKind.EXERCISE, "OPXRC": CashKind.EXERCISE, "OPTRD": CashKind.EXERCISE,
+    "OPASN": CashKind.ASSIGNMENT, "OPEXP": CashKind.EXPIRY,
 }  # fmt: skip
 _DIVIDENDS = "DIV"
+#: The shares that an exercise or an assignment brings; Alpaca's documentation shows it with the id of that.
+_UNDERLYING = "OPTRD"
 
 
 class AlpacaActivities:
@@ -88,7 +91,7 @@ def event_of(row: Raw) -> CashEventReport:
     kind = _KINDS.get(word, CashKind.DIVIDEND if word.startswith(_DIVIDENDS) else CashKind.OTHER)
     named = soft(symbol_of, row)
     return CashEventReport(
-        event_id=_id(row),
+        event_id=_id(row) if word != _UNDERLYING else f"{_id(row)}:{word}"[:128],
         kind=kind,
         at=_at(row),
         amount=number(row.get("net_amount")),

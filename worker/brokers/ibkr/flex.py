@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from xml.parsers import expat
 from zoneinfo import ZoneInfo
@@ -151,7 +153,10 @@ def _transfer(row: Attributes) -> CashEventReport:
 def _exercise(row: Attributes) -> CashEventReport:
     word = row.get("transactionType", "")
     kind = _EXERCISES.get(word.lower(), CashKind.OTHER)
-    return _event(row, kind, f"{word} {row.get('description', '')}", moves=True, word="option")
+    event = _event(row, kind, f"{word} {row.get('description', '')}", moves=True, word="option")
+    told = [soft(number, row.get(name)) for name in ("proceeds", "tradePrice")]
+    # That no money moved is told as well: the option went for nothing.
+    return replace(event, amount=Decimal(0)) if event.amount is event.price is None and 0 in told else event
 
 
 def _fee(row: Attributes) -> CashEventReport:
