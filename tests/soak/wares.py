@@ -104,10 +104,13 @@ def _package(lead: OrderRequest, dice: random.Random) -> Ware:
 
 
 def _coin(lead: OrderRequest, dice: random.Random) -> Ware:
-    """Buy a coin where its door is on the way; how much of it is the number of the order, so that none is another."""
+    """Buy a cheap coin where its door is on the way; its size is the number of the order, so that none is another.
+
+    A dear one would empty the account: what its door then refuses is refused for good, and no fault.
+    """
     if COIN_DOOR not in (lead.route or ()):
         return plain(lead)
-    symbol, size = dice.choice(COINS), Decimal(lead.client_order_id.rpartition("n")[2]) + 1
+    symbol, size = dice.choice(COINS[1:]), Decimal(lead.client_order_id.rpartition("n")[2]) + 1
     return plain(_again(lead, symbol=symbol, quantity=size / 10_000, route=[COIN_DOOR], **coin_terms(symbol)))
 
 
