@@ -134,11 +134,16 @@ def test_what_the_broker_cannot_do_is_known_before_sending(desk: ConnectedTda) -
     assert desk.arrivals() == 0
 
 
-def test_the_dialects_take_different_times_in_force() -> None:
-    ioc, on_close = resting(time_in_force="ioc"), resting(time_in_force="cls")
+@pytest.mark.parametrize(("adapter", "name"), [(TdaBroker, "tda"), (SchwabBroker, "schwab")])
+def test_immediate_or_cancel_is_not_sent(adapter: type[TdaBroker], name: str) -> None:
+    """Schwab specifies it and answers 400 "Invalid value" (docs/facts/schwab.md#2.11)."""
     with pytest.raises(Unsupported):
-        TdaBroker.capabilities.check(ioc, "tda")
-    SchwabBroker.capabilities.check(ioc, "schwab")
+        adapter.capabilities.check(resting(time_in_force="ioc"), name)
+    adapter.capabilities.check(resting(time_in_force="fok"), name)
+
+
+def test_the_dialects_take_different_times_in_force() -> None:
+    on_close = resting(time_in_force="cls")
     with pytest.raises(Unsupported):
         order_body(on_close, TDA, "tda")
     assert order_body(on_close, SCHWAB, "schwab")["orderType"] == "LIMIT_ON_CLOSE"

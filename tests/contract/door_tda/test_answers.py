@@ -160,10 +160,8 @@ def test_no_buying_power_is_taken_and_then_rejected(client: Client) -> None:
         {"symbol": "NOPE"},
         {"quantity": 0},
         {"quantity": 1.5},
-        {"instruction": "HOLD"},
         {"orderType": "LIMIT"},
         {"orderType": "LIMIT", "price": "10.001"},
-        {"duration": "SOMETIMES"},
         {"session": "AM"},
         {"orderStrategyType": "OCO"},
         {"orderLegCollection": []},
@@ -181,9 +179,15 @@ def test_a_bad_order_is_400_and_not_taken(house: SandboxThread, client: Client, 
     assert house.taken(client.dialect) == 0
 
 
+@pytest.mark.parametrize("word", ["IMMEDIATE_OR_CANCEL", "END_OF_WEEK", "END_OF_MONTH", "NEXT_END_OF_MONTH", "HOLD"])
+def test_schwab_refuses_the_words_that_it_does_not_take_though_it_may_specify_them(schwab: Client, word: str) -> None:
+    answer = schwab.place(**{"instruction" if word == "HOLD" else "duration": word})
+    assert (answer.status_code, answer.json()) == (400, {"message": f"Invalid value '{word}'"})
+
+
 def test_the_dialects_take_different_words(tda: Client, schwab: Client) -> None:
     assert tda.place(duration="IMMEDIATE_OR_CANCEL").status_code == 400
-    assert schwab.place(duration="IMMEDIATE_OR_CANCEL").status_code == 201
+    assert schwab.place(orderType="LIMIT_ON_CLOSE", price="1.00", duration="FILL_OR_KILL").status_code == 201
     assert tda.place(orderType="LIMIT_ON_CLOSE", price="1.00").status_code == 400
     assert schwab.place(orderType="LIMIT_ON_CLOSE", price="1.00").status_code == 201
     assert schwab.place(requestedDestination="AUTO").status_code == 400

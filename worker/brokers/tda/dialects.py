@@ -143,7 +143,7 @@ SCHWAB = TdaDialect(
     client_suffix="",
     uses_secret=True,
     refresh_lifetime_s=604_800,
-    durations=_DURATIONS | {TimeInForce.IOC: "IMMEDIATE_OR_CANCEL", TimeInForce.GTD: "GOOD_TILL_CANCEL"},
+    durations=_DURATIONS | {TimeInForce.GTD: "GOOD_TILL_CANCEL"},  # others are refused (docs/facts/schwab.md#2.11)
     on_close={OrderType.MARKET: "MARKET_ON_CLOSE", OrderType.LIMIT: "LIMIT_ON_CLOSE"},
     time_format="%Y-%m-%dT%H:%M:%S.000Z",
     time_slack=timedelta(seconds=1),

@@ -98,6 +98,12 @@ class DoorDialect:
         """Return the refusal of an order that does not pass validation."""
         return self.no(400, "A validation error occurred while processing the request.", *errors)
 
+    def no_word(self, name: str, value: object) -> Refusal:
+        """Return the refusal of a word that is none of a list; of Schwab a message without errors was recorded."""
+        if self.name == "schwab" and isinstance(value, str):
+            return Refusal(400, {"message": f"Invalid value '{value}'"}, correlation())
+        return self.invalid(f"{name} is not valid, was {value!r}")
+
     def no_data(self, status: int, title: str, detail: str) -> Refusal:
         """Return a refusal of the market data API in this dialect's words."""
         if self.name == "tda":
@@ -140,8 +146,7 @@ SCHWAB = DoorDialect(
     account="12345678",
     account_key="accountNumber",
     refresh_lifetime_s=604_800,
-    durations=_DURATIONS
-    | {"IMMEDIATE_OR_CANCEL": "ioc", "END_OF_WEEK": "gtc", "END_OF_MONTH": "gtc", "NEXT_END_OF_MONTH": "gtc"},
+    durations=_DURATIONS,  # recorded: the other words of the specification are refused
     order_types=frozenset(ORDER_TYPES),
     fund_type="COLLECTIVE_INVESTMENT",
     received="PENDING_ACKNOWLEDGEMENT",

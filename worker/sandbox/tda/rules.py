@@ -77,7 +77,7 @@ def read_order(body: object, dialect: DoorDialect) -> Json:
 def _word(body: Json, name: str, allowed: Collection[str], dialect: DoorDialect) -> str:
     value = body.get(name)
     if not isinstance(value, str) or value not in allowed:
-        raise dialect.invalid(f"{name} is not valid, was {value!r}")
+        raise dialect.no_word(name, value)
     return value
 
 
