@@ -56,7 +56,7 @@ def is_taken(broker: str, kind: str, time_in_force: str) -> bool:
         return time_in_force in ("day", "gtc", "fok") or (time_in_force, kind) == ("cls", "market")
     if broker == "ibkr" and time_in_force == "fok":
         return False  # no US stock lists it among its order types: recorded
-    return broker != "schwab" or time_in_force != "opg"
+    return broker != "schwab" or time_in_force not in ("opg", "ioc")
 
 
 @pytest.fixture(scope="module", params=EVERY)
