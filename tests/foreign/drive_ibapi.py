@@ -255,10 +255,10 @@ def details(app: App, number: int, asked: Any) -> list[Any]:
     return [found for of, found in app.heard["contractDetails"] if of == number]
 
 
-def chain(app: App) -> tuple[str, list[float]]:
-    """Return the first expiry of options on KO, and the strikes about 60."""
-    (under,) = details(app, 9010, stock("KO"))
-    app.reqSecDefOptParams(9011, "KO", "", "STK", under.contract.conId)
+def chain(app: App, number: int) -> tuple[str, list[float]]:
+    """Return the first expiry of options on KO, and the strikes about 60; takes two numbers of requests."""
+    (under,) = details(app, number, stock("KO"))
+    app.reqSecDefOptParams(number + 1, "KO", "", "STK", under.contract.conId)
     app.got("securityDefinitionOptionParameterEnd")
     _, _, _, _, size, days, strikes = app.heard["securityDefinitionOptionParameter"][0]
     assert str(size) == "100"
@@ -267,7 +267,7 @@ def chain(app: App) -> tuple[str, list[float]]:
 
 def instruments(app: App, seen: dict[str, Any]) -> None:
     control("/price", symbol="KO", price="60")
-    day, strikes = chain(app)
+    day, strikes = chain(app, 9010)
     option = {"lastTradeDateOrContractMonth": day, "right": "C", "strike": min(strikes)}
     asked = {
         "option": contract("OPT", "KO", **option),
@@ -287,7 +287,7 @@ def instruments(app: App, seen: dict[str, Any]) -> None:
 
 def packages(app: App, seen: dict[str, Any], first: int) -> None:
     """A call, then a vertical: asked about, bought, and told by leg."""
-    day, strikes = chain(app)
+    day, strikes = chain(app, 9012)
     calls = [
         details(app, 9050 + n, contract("OPT", "KO", lastTradeDateOrContractMonth=day, right="C", strike=strike))[0]
         for n, strike in enumerate(sorted(strikes)[:2])

@@ -79,7 +79,8 @@ def test_each_order_that_has_ended_is_one_trace_from_its_making_to_its_end(bare:
     with _collector() as collector, desk_of_orders(bare) as (site, _, _):
         status, out, _ = corro("traces", "--to", collector.address)
         rows = {row["client_order_id"]: row for row in site.json("/api/v1/orders?limit=100")}
-    assert (status, out.split(",")[0]) == (0, "4 orders")
+    assert status == 0
+    assert "4 orders" in [line.split(",")[0] for line in out.splitlines()], "the desk's own log may come in between"
     names = {id_: [span.name for span in collector.of(id_)] for id_ in rows}
     assert names == {
         "p-filled": ["order KO", "queued", "attempt at alpaca", "working at alpaca"],
