@@ -15,7 +15,17 @@ from sqlalchemy import insert, select
 from models.messages import utcnow
 from models.record.batch import OrderBatch
 from models.record.database import Database
-from models.record.tables import attempts, control_events, orders, position_snapshots, risk_limits, risk_tallies
+from models.record.limits import put_limit
+from models.record.tables import (
+    attempts,
+    control_events,
+    fills,
+    orders,
+    position_ledgers,
+    position_snapshots,
+    risk_limits,
+    risk_tallies,
+)
 from models.record.usage import COUNTED, KEY, keep
 from models.risk.decision import Hold, Pass, decide_risk
 from models.risk.facts import Intended, Usage, Used
@@ -27,6 +37,7 @@ from worker.risk.exposure import Exposure
 from worker.risk.limiter import Limiter
 from worker.risk.prices import known_prices
 from worker.risk.recount import UsageKeeper, recompute, take_in
+from worker.risk.report import limits_report
 
 BY = ("--by", "ann", "--reason", "house rule")
 
@@ -314,3 +325,21 @@ def test_a_rate_of_which_no_time_is_known_is_looked_at_anew_and_never_passed() -
     verdict = decide_risk(order, [rate], used, None, None, utcnow())
     assert isinstance(verdict, Hold)
     assert verdict.seconds == 0.05
+
+
+def test_what_was_bought_a_moment_ago_counts_as_used_though_no_position_was_read_since(
+    database: Database, put: Put, settings: Settings
+) -> None:
+    put("o-1", status="filled", attempt={"outcome": "accepted"}, symbol="SHOP@TSE", asset_class="equity")
+    limit = Limit("symbol", "SHOP@TSE", "max_position", Decimal(15), set_by="a test")
+    with database.write() as connection:
+        put_limit(connection, limit, "a test", utcnow())
+        ledger = {"broker": "ibkr", "fills_id": 0, "external_fills_id": 0, "pending": [], "opened_at": utcnow()}
+        connection.execute(insert(position_ledgers).values(ledger))
+        fill = {
+            "client_order_id": "o-1", "attempt_no": 1, "broker": "ibkr", "execution_id": "e-1", "symbol": "SHOP@TSE",
+            "quantity": Decimal(10), "price": Decimal(150), "filled_at": utcnow(), "recorded_at": utcnow(),
+        }  # fmt: skip
+        connection.execute(insert(fills).values(fill))
+        (row,) = limits_report(connection, settings.risk, utcnow())
+    assert (row["used"], row["left"]) == (10, 5)

@@ -5,10 +5,19 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import Connection, select, union
+from sqlalchemy import Connection, and_, select, union
 
+from models.record.balance_tables import position_states
+from models.record.destinations import destination
 from models.record.limits import limit_rows
-from models.record.tables import position_baselines, position_snapshots, risk_tallies
+from models.record.tables import (
+    external_fills,
+    fills,
+    position_baselines,
+    position_ledgers,
+    position_snapshots,
+    risk_tallies,
+)
 from models.risk.names import Limit, RiskSettings, from_settings, in_force, value_text
 from worker.risk.exposure import Exposure
 
@@ -55,6 +64,16 @@ def _used(limit: Limit, exposure: Exposure) -> Decimal | None:
 
 def _symbols(connection: Connection) -> list[str]:
     """Return the symbols in which something is held, or open."""
-    t, p, b = risk_tallies.c, position_snapshots.c, position_baselines.c
-    query = union(select(t.symbol).where(t.open_orders != 0), select(p.symbol), select(b.symbol))
-    return list(connection.execute(query).scalars())
+    t, p, b, s = risk_tallies.c, position_snapshots.c, position_baselines.c, position_states.c
+    g, f, e = position_ledgers.c, fills.c, external_fills.c
+    query = union(
+        select(t.symbol).where(t.open_orders != 0),
+        select(p.symbol),
+        select(b.symbol),
+        select(s.symbol).where(s.quantity != 0),
+        select(f.symbol).join(position_ledgers, and_(g.broker == destination(fills), f.id > g.fills_id)),
+        select(e.symbol).join(
+            position_ledgers, and_(g.broker == destination(external_fills), e.id > g.external_fills_id)
+        ),
+    )
+    return [symbol for symbol in connection.execute(query).scalars() if symbol is not None]
