@@ -90,7 +90,12 @@ class Strategies:
         self.producers = self._start_producers()
 
     def _set_positions(self) -> None:
-        """Sells need something to sell, wherever they go: shares, options, both legs of a vertical."""
+        """Sells need something to sell, wherever they go: shares, options, both legs of a vertical; and buys, money.
+
+        What a door refuses because its account has run dry is refused for good, and no fault.
+        """
+        for door in self.brokers:
+            self.world.control.pay(door, "deposit", amount=100_000_000)
         for n in range(40):
             symbol, size = f"SIM{960 + n:03d}", self.dice.randint(1, 5)
             held = {symbol: 5}
