@@ -16,7 +16,7 @@ from datetime import timedelta
 from functools import partial
 
 import structlog
-from sqlalchemy import Connection, RowMapping, exists, or_, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, exists, or_, select
 
 from models.errors import AccessLost, BrokerError, NotSent, OutcomeUnknown
 from models.lifecycle import Fact
@@ -136,19 +136,21 @@ class Cancels(Command[Wish, None]):
                 send = partial(self.way.send, self, taken)
                 self.deputies.carry_out("cancel", session, [wish.id for wish in taken], send)
 
+    def _sent(self, ids: Sequence[str] | None, *which: ColumnElement[bool]) -> list[str]:
+        """Return the orders at this broker, of these ones or of all, that were sent and for which conditions hold."""
+        o = orders.c
+        sent = o.status.in_([str(status) for status in (*LIVE, Status.SUBMITTED)])
+        query = select(o.client_order_id).where(o.broker == self.broker.name, sent, *which)
+        if ids is not None:
+            query = query.where(o.client_order_id.in_(list(ids)))
+        with self.database.read() as connection:
+            return list(connection.execute(query).scalars())
+
     def _follow_journal(self, ids: Sequence[str] | None) -> None:
         """Set right which live orders are to be canceled: where there are keys, the journal's word counts."""
         o, e = orders.c, order_events.c
         told = exists().where(e.client_order_id == o.client_order_id, e.kind == "cancel_requested")
-        query = select(o.client_order_id).where(
-            o.broker == self.broker.name,
-            o.status.in_([str(status) for status in (*LIVE, Status.SUBMITTED)]),
-            told != o.cancel_requested_at.is_not(None),
-        )
-        if ids is not None:
-            query = query.where(o.client_order_id.in_(list(ids)))
-        with self.database.read() as connection:
-            found = list(connection.execute(query).scalars())
+        found = self._sent(ids, told != o.cancel_requested_at.is_not(None))
 
         def work(batch: OrderBatch) -> None:
             for id_, journaled in journal_of(batch.connection, batch.entries).items():
@@ -162,16 +164,7 @@ class Cancels(Command[Wish, None]):
         """Say of which orders no cancel can go out: their rows name an attempt that they were never at."""
         o, a = orders.c, attempts.c
         at_it = exists().where(a.client_order_id == o.client_order_id, a.attempt_no == o.attempt_no)
-        query = select(o.client_order_id).where(
-            o.broker == self.broker.name,
-            o.status.in_([str(status) for status in (*LIVE, Status.SUBMITTED)]),
-            o.cancel_requested_at.is_not(None),
-            ~at_it,
-        )
-        if ids is not None:
-            query = query.where(o.client_order_id.in_(list(ids)))
-        with self.database.read() as connection:
-            found = list(connection.execute(query).scalars())
+        found = self._sent(ids, o.cancel_requested_at.is_not(None), ~at_it)
 
         def work(batch: OrderBatch) -> None:
             for id_ in batch.entries:

@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypedDict
 
-from sqlalchemy import Connection, Row, String, and_, cast, func, literal, null, or_, select, union_all
+from sqlalchemy import Connection, Row, String, and_, cast, func, null, or_, select, union_all
 
 from models.destinations import broker_of
 from models.groups import EXCLUSIVE, LEADS, SAME_SCOPES, WAITING, GroupKind, is_mere_exit
@@ -160,10 +160,15 @@ def _leads(connection: Connection, groups: Collection[str]) -> dict[str, Row[Any
     return {row.group_id: row for row in connection.execute(leads)}
 
 
-class PositionPart(TypedDict):
-    """A part of a position at a destination: as shown, by the baseline, or moved since; units, negative when short."""
+_g = position_ledgers.c
+#: Joins executions to the ledger of the destination that they are of, where its baseline does not have them already.
+FILLS_SINCE = and_(_g.broker == destination(fills), fills.c.id > _g.fills_id)
+EXTERNAL_FILLS_SINCE = and_(_g.broker == destination(external_fills), external_fills.c.id > _g.external_fills_id)
 
-    part: str
+
+class PositionPart(TypedDict):
+    """A part of a position at a destination: units, negative when short; with a side, what was traded by it."""
+
     broker: str
     symbol: str | None
     side: str | None
@@ -176,28 +181,24 @@ def _positions() -> Query[PositionPart]:
     )
     no_text = cast(null(), String)
 
-    def part(name: str, *given: Column) -> Selected:
-        columns = zip(("part", "broker", "symbol", "side", "quantity"), (literal(name), *given), strict=True)
+    def part(*given: Column) -> Selected:
+        columns = zip(("broker", "symbol", "side", "quantity"), given, strict=True)
         return select(*(column.label(name) for name, column in columns))
 
     known = select(g.broker)
-    shown = part("shown", p.broker, p.symbol, no_text, p.quantity)
+    shown = part(p.broker, p.symbol, no_text, p.quantity)
     shown = shown.where(among(p.symbol, "symbols"), p.broker.not_in(known))
-    begun = part("begun", b.broker, b.symbol, no_text, b.quantity).where(among(b.symbol, "symbols"))
+    begun = part(b.broker, b.symbol, no_text, b.quantity).where(among(b.symbol, "symbols"))
     own = (
-        part("moved", g.broker, f.symbol, SIDE_OF_FILL, func.sum(f.quantity))
+        part(g.broker, f.symbol, SIDE_OF_FILL, func.sum(f.quantity))
         .join_from(fills, orders, f.client_order_id == o.client_order_id)
-        .join(position_ledgers, and_(g.broker == destination(fills), f.id > g.fills_id))
+        .join(position_ledgers, FILLS_SINCE)
         .where(among(f.symbol, "symbols"))
         .group_by(g.broker, f.symbol, SIDE_OF_FILL)
     )
     others = (
-        part("moved", g.broker, e.symbol, e.side, func.sum(e.quantity))
-        .join_from(
-            external_fills,
-            position_ledgers,
-            and_(g.broker == destination(external_fills), e.id > g.external_fills_id),
-        )
+        part(g.broker, e.symbol, e.side, func.sum(e.quantity))
+        .join_from(external_fills, position_ledgers, EXTERNAL_FILLS_SINCE)
         .where(among(e.symbol, "symbols"), e.side.is_not(None))
         .group_by(g.broker, e.symbol, e.side)
     )

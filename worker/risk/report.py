@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import Connection, and_, select, union
+from sqlalchemy import Connection, select, union
 
 from models.record.balance_tables import position_states
-from models.record.destinations import destination
 from models.record.limits import limit_rows
 from models.record.tables import (
     external_fills,
@@ -19,6 +18,7 @@ from models.record.tables import (
     risk_tallies,
 )
 from models.risk.names import Limit, RiskSettings, from_settings, in_force, value_text
+from worker.positions.holdings import EXTERNAL_FILLS_SINCE, FILLS_SINCE
 from worker.risk.exposure import Exposure
 
 #: Columns of the list, for a person and for programs.
@@ -65,15 +65,12 @@ def _used(limit: Limit, exposure: Exposure) -> Decimal | None:
 def _symbols(connection: Connection) -> list[str]:
     """Return the symbols in which something is held, or open."""
     t, p, b, s = risk_tallies.c, position_snapshots.c, position_baselines.c, position_states.c
-    g, f, e = position_ledgers.c, fills.c, external_fills.c
     query = union(
         select(t.symbol).where(t.open_orders != 0),
         select(p.symbol),
         select(b.symbol),
         select(s.symbol).where(s.quantity != 0),
-        select(f.symbol).join(position_ledgers, and_(g.broker == destination(fills), f.id > g.fills_id)),
-        select(e.symbol).join(
-            position_ledgers, and_(g.broker == destination(external_fills), e.id > g.external_fills_id)
-        ),
+        select(fills.c.symbol).join(position_ledgers, FILLS_SINCE),
+        select(external_fills.c.symbol).join(position_ledgers, EXTERNAL_FILLS_SINCE),
     )
     return [symbol for symbol in connection.execute(query).scalars() if symbol is not None]
