@@ -27,15 +27,21 @@ class Timeframe:
         name: corro's word for it.
         unit: minute, day, week or month.
         page: the longest stretch that is asked for and stored at once: progress shows, and a crash loses no more.
+        minutes: its length; 0 is a day, a week or a month of the calendar.
     """
 
     name: str
     unit: str
     page: timedelta
+    minutes: int = 0
 
     def label(self, at: datetime) -> datetime:
         """Return the beginning of the day, week or month that holds a time; bars within a day keep theirs."""
         return at if self.unit == "minute" else _midnight(self._first(at))
+
+    def end(self, start: datetime) -> datetime:
+        """Return when the bar ends that begins then."""
+        return start + timedelta(minutes=self.minutes) if self.minutes else _midnight(self._next(self._first(start)))
 
     def around(self, start: datetime, end: datetime) -> tuple[datetime, datetime]:
         """Widen a stretch to whole bars of a day and longer, however their broker dates them."""
@@ -67,11 +73,11 @@ _WEEK, _MONTH, _YEAR = timedelta(days=7), timedelta(days=31), timedelta(days=366
 TIMEFRAMES: dict[str, Timeframe] = {
     frame.name: frame
     for frame in (
-        Timeframe("1Min", "minute", _WEEK),
-        Timeframe("5Min", "minute", _MONTH),
-        Timeframe("15Min", "minute", _MONTH),
-        Timeframe("30Min", "minute", _MONTH),
-        Timeframe("1Hour", "minute", _MONTH),
+        Timeframe("1Min", "minute", _WEEK, 1),
+        Timeframe("5Min", "minute", _MONTH, 5),
+        Timeframe("15Min", "minute", _MONTH, 15),
+        Timeframe("30Min", "minute", _MONTH, 30),
+        Timeframe("1Hour", "minute", _MONTH, 60),
         Timeframe("1Day", "day", _YEAR),
         Timeframe("1Week", "week", 5 * _YEAR),
         Timeframe("1Month", "month", 10 * _YEAR),

@@ -28,13 +28,13 @@ from models.record.balances import known
 from models.record.lots import UNKNOWN, money
 from models.record.tables import bars, external_fills, fills, reference_prices
 from models.record.trading_days import begin_of, day_of
+from models.timeframes import TIMEFRAMES
 
 #: Columns that tell of a conversion: what was counted as how much, as of when and by whose word, and where nobody said.
 COLUMNS = ("rate", "rate_at", "rate_source", "rates_missing")
 #: A rate that is older is none.
 OLDEST = timedelta(days=7)
 _AMOUNTS = ("realized", "unrealized", "fees")
-_MINUTES = {"1Min": 1, "5Min": 5, "15Min": 15, "30Min": 30, "1Hour": 60}
 #: Decimals of a rate: whoever multiplies by the one that is told has what was reckoned.
 _PLACES = 12
 _ZERO, _ONE_DAY = Decimal(0), timedelta(days=1)
@@ -132,7 +132,7 @@ class Rates:
                 select(b.start, b.close).where(*mine).order_by(b.start.desc()).limit(1)
             ).first()
             if bar is not None:
-                found.append((_end_of(frame, bar.start), f"bar {frame} {broker}", bar.close))
+                found.append((TIMEFRAMES[frame].end(bar.start), f"bar {frame} {broker}", bar.close))
         return found
 
 
@@ -147,13 +147,8 @@ def _last_begin(frame: str, until: datetime) -> datetime | None:
     """Return when the last bar begins that is over by a time; None of frames that are longer than a day."""
     if frame == "1Day":
         return begin_of(day_of(until) - _ONE_DAY)
-    return until - timedelta(minutes=_MINUTES[frame]) if frame in _MINUTES else None
-
-
-def _end_of(frame: str, start: datetime) -> datetime:
-    if frame == "1Day":
-        return begin_of(day_of(start) + _ONE_DAY)
-    return start + timedelta(minutes=_MINUTES[frame])
+    known = TIMEFRAMES.get(frame)
+    return until - timedelta(minutes=known.minutes) if known and known.minutes else None
 
 
 def told(rows: Sequence[Row]) -> Row:
