@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.brokers.broker_clock import BrokerClock
+from worker.brokers.broker_clock import Age, BrokerClock, Span, age
 
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
 
@@ -75,3 +75,28 @@ def test_what_a_thousand_answers_of_a_second_told_is_not_forgotten() -> None:
     span = clock.read(at(1))
     assert span is not None
     assert span.latest - span.earliest < timedelta(seconds=0.15)
+
+
+@pytest.mark.parametrize(
+    ("entered", "sent", "seen"),
+    [
+        (None, (0.5, 0.6), Age.OPEN),
+        (0.0, (0.5, 0.6), Age.SINCE),  # whole seconds: of the same one
+        (-1.0, (0.5, 0.6), Age.BEFORE),
+        (0.0, (0.98, 1.02), Age.SINCE),  # ours may have been entered before the second was over
+        (0.0, (0.98, 1.98), Age.OPEN),  # known to no second: somebody else's may be as young
+        (1.0, (0.98, 1.98), Age.SINCE),
+        (-1.0, (0.98, 1.02), Age.BEFORE),
+        (-2.0, (0.98, 1.98), Age.BEFORE),
+    ],
+)
+def test_an_order_is_from_before_a_send_or_since_then_to_the_second(
+    entered: float | None, sent: tuple[float, float], seen: Age
+) -> None:
+    span = Span(at(sent[0]), at(sent[1]))
+    assert age(None if entered is None else at(entered), span, at(0.98)) is seen
+
+
+def test_an_order_that_is_late_by_our_clock_alone_may_be_ours() -> None:
+    """Our clock was set back after the send: what it says of the send is not what the broker's says."""
+    assert age(at(-3), Span(at(0.5), at(0.6)), at(-5)) is Age.OPEN

@@ -12,6 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from enum import Enum
 
 _SECOND = timedelta(seconds=1)
 #: What older answers say may be about a clock that has drifted since; those of one second are kept as one.
@@ -24,6 +25,33 @@ class Span:
 
     earliest: datetime
     latest: datetime
+
+
+class Age(Enum):
+    """When an order was entered, seen from a send."""
+
+    BEFORE = "before"
+    OPEN = "cannot be told"
+    SINCE = "at or after"
+
+
+def age(entered: datetime | None, sent: Span, sent_at: datetime) -> Age:
+    """Tell whether an order was entered before a send, to the second (docs/facts/schwab.md#2.18).
+
+    Args:
+        entered: by the broker's clock, which may show whole seconds only; None: not shown.
+        sent: when the send began, by the broker's clock; by ours if the broker has none.
+        sent_at: when the send began, by our clock.
+    """
+    if entered is None:
+        return Age.OPEN
+    # A clock that is known to the second may leave two seconds open all the same: our order may show the first.
+    first = sent.earliest if sent.latest - sent.earliest < _SECOND else sent.latest
+    if entered >= first.replace(microsecond=0):
+        return Age.SINCE
+    # An order that is late by our clock alone is not before it: our clock may have been set since the send.
+    is_before = entered < min(sent.earliest, sent_at).replace(microsecond=0)
+    return Age.BEFORE if is_before else Age.OPEN
 
 
 class BrokerClock:

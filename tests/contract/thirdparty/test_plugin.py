@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -52,9 +53,9 @@ def test_an_order_is_executed_at_a_broker_from_another_package(installed: Path, 
     values = {"CORRO_HOME": str(tmp_path), "CORRO_CONFIG": str(tmp_path / "corro.toml")}
     with environment(values):
         settings = load_settings()
-    with Fleet(settings, sandbox=False, environment={**values, **_path(installed)}) as fleet:
+    more = {**values, **_path(installed)}
+    with Fleet(settings, sandbox=False, environment=more) as fleet, closing(OrderClient(settings)) as client:
         fleet.wait_ready(40)
-        client = OrderClient(settings)
         filled = client.submit(OrderRequest(symbol="AAPL", side="buy", quantity=7)).wait(timeout=15)
         resting = client.submit(
             OrderRequest(symbol="KO", side="buy", quantity=1, order_type="limit", limit_price="1.00")

@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from enum import Enum
 
 from models.errors import NotPermitted, UnreadableReply
 from models.messages import utcnow
 from models.reports import OrderReport
 from models.troubles import trouble
 from worker.brokers.base import OrderRef
-from worker.brokers.broker_clock import Span
+from worker.brokers.broker_clock import Age, Span, age
 from worker.brokers.oddities import Oddities
 from worker.brokers.tda import shapes
 from worker.brokers.tda.dialects import TdaDialect
@@ -35,14 +34,6 @@ BEFORE_IT = "entered before the send, so it is another order, unless the broker'
 ELSEWHERE = "entered through another application than our orders, by its tag, so it is another order"
 #: Some call a replaced order canceled.
 _REPLACED = ("REPLACED", "CANCELED")
-
-
-class Age(Enum):
-    """When an order was entered, seen from a send."""
-
-    BEFORE = "before"
-    OPEN = "cannot be told"
-    SINCE = "at or after"
 
 
 class TdaListings:
@@ -118,7 +109,7 @@ class TdaListings:
         if not likely and (parts := found[Likeness.PART]):
             done = self._filled_by_replaced(ref, parts[0])
             likely = [raw for raw in parts if missing(raw, wanted) <= done]
-        aged = {age: [raw for raw in likely if self._age(ref, raw) is age] for age in Age}
+        aged = {each: [raw for raw in likely if self._age(ref, raw) is each] for each in Age}
         if aged[Age.OPEN] or doubtful:
             why = NOT_COMPARED if doubtful else NOT_DATED
             return [*aged[Age.SINCE], *aged[Age.OPEN], *doubtful], why
@@ -129,18 +120,8 @@ class TdaListings:
         return theirs, ELSEWHERE if theirs else ""
 
     def _age(self, ref: OrderRef, raw: Raw) -> Age:
-        """Tell whether an order was entered before a send, to the second by the broker's clock, or ours if it has none.
-
-        docs/facts/schwab.md#2.18.
-        """
-        entered, sent = shapes.entered(raw), self._rest.clock.read(ref.sent_at) or Span(ref.sent_at, ref.sent_at)
-        if entered is None:
-            return Age.OPEN
-        if entered >= sent.latest.replace(microsecond=0):
-            return Age.SINCE
-        # One that is late by our clock alone is not: our clock may have been set since the send.
-        is_before = entered < min(sent.earliest, ref.sent_at).replace(microsecond=0)
-        return Age.BEFORE if is_before else Age.OPEN
+        sent = self._rest.clock.read(ref.sent_at) or Span(ref.sent_at, ref.sent_at)
+        return age(shapes.entered(raw), sent, ref.sent_at)
 
     def around(self, refs: Sequence[OrderRef]) -> list[Raw]:
         """Read the orders entered when these may have been, those inside others as well."""
