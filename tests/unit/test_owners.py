@@ -195,6 +195,24 @@ def test_two_who_find_at_once_that_a_wish_waits_tell_it_once(
     assert told(database, "o-1")[0] == ["cancel_waits"]
 
 
+def test_a_cancel_that_was_sent_since_a_look_at_the_wishes_is_not_sent_again(
+    put: Put, keeper: Doorkeeper, cancels: Cancels
+) -> None:
+    """A ring and the worker's own round look at once, and one of them is through before the other begins to send."""
+    for id_ in ("o-1", "o-2"):
+        wished(put, id_, session="8")
+    mine = cancels.deputies.mine
+
+    def behind_the_ring(*args: Any, **kwargs: Any) -> Any:
+        cancels.deputies.mine = mine  # type: ignore[method-assign]
+        cancels.carry_out(["o-1"])
+        return mine(*args, **kwargs)
+
+    cancels.deputies.mine = behind_the_ring  # type: ignore[method-assign]
+    cancels.carry_out()
+    assert sorted(id_ for _, id_ in keeper.canceled) == ["o-1", "o-2"]
+
+
 def test_a_gone_workers_orders_are_canceled_under_one_connection(
     put: Put, keeper: Doorkeeper, database: Database, cancels: Cancels
 ) -> None:

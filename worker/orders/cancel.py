@@ -8,9 +8,7 @@ Cancels go out like orders: many at a time, each with its own outcome, waiting f
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -33,6 +31,7 @@ from worker.orders.batches import Batches
 from worker.orders.catch_up import CatchUp, readable
 from worker.orders.command import Command
 from worker.orders.deputies import Deputies
+from worker.orders.under_way import UnderWay
 from worker.orders.vouching import Vouching, be_as_asked
 from worker.orders.way import Permit, Way
 from worker.orders.windows import Pauses
@@ -98,8 +97,7 @@ class Cancels(Command[Wish, None]):
         self.database, self.broker, self.batches = database, broker, batches
         self.way, self.readings, self.deputies = way, readings, deputies
         #: Orders whose cancel is on its way from this process: a message and the regular look may meet.
-        self._under_way: set[str] = set()
-        self._lock = threading.Lock()
+        self._under_way = UnderWay()
         self._said = Said(broker.name)
         #: By client_order_id and the broker's id: a replace makes another order, which is asked for anew.
         self._pauses, self._stray_pauses = Pauses(_AGAIN_S, _LONGEST_S), Pauses(_AGAIN_S, _STRAY_S)
@@ -114,7 +112,7 @@ class Cancels(Command[Wish, None]):
         if self.vouching.reader.required() != "off":
             self._follow_journal(ids)
         self._tell_of_altered(ids)
-        now = utcnow()
+        now, looked_at = utcnow(), elapsed()
         due = [
             orders.c.cancel_requested_at.is_not(None),
             or_(
@@ -132,7 +130,8 @@ class Cancels(Command[Wish, None]):
             live = [ref for ref in live if self._pauses.is_over(_key(ref), elapsed())]
         mine = self.deputies.mine(((ref.session, Wish(ref)) for ref in live), free=ids is not None)
         for session, wishes in mine.items():
-            with self._taken(wishes) as taken:
+            with self._under_way.taken([wish.id for wish in wishes], looked_at) as free:
+                taken = [wish for wish in wishes if wish.id in free]
                 send = partial(self.way.send, self, taken)
                 self.deputies.carry_out("cancel", session, [wish.id for wish in taken], send)
 
@@ -176,18 +175,6 @@ class Cancels(Command[Wish, None]):
         if found:
             self.batches.change(found, work)
 
-    @contextlib.contextmanager
-    def _taken(self, wishes: Sequence[Wish]) -> Iterator[list[Wish]]:
-        """Take those wishes that no other thread of this process is carrying out, for the length of the block."""
-        with self._lock:
-            taken = [wish for wish in wishes if wish.id not in self._under_way]
-            self._under_way |= {wish.id for wish in taken}
-        try:
-            yield taken
-        finally:
-            with self._lock:
-                self._under_way -= {wish.id for wish in taken}
-
     # -- THE COMMAND ---
     def send(self, item: Wish, permit: Permit) -> None:
         """Ask the broker to cancel one order; neither a halt nor an old claim forbids that."""
@@ -226,6 +213,7 @@ class Cancels(Command[Wish, None]):
         Args:
             told: this worker has just seen one: what any connection may cancel, it need not leave to the leader.
         """
+        looked_at = elapsed()
         with self.database.read() as connection:
             rows = self._strays(connection)
         found = {_stray(row): ref for row in rows if (ref := readable(row)) is not None}
@@ -233,8 +221,8 @@ class Cancels(Command[Wish, None]):
             found = {stray: ref for stray, ref in found.items() if self._stray_pauses.is_over(_key(ref), elapsed())}
         mine = self.deputies.mine(((ref.session, (stray, ref)) for stray, ref in found.items()), free=told)
         for session, work in mine.items():
-            with self._taken([Wish(ref) for _, ref in work]) as taken:
-                if ours := {stray: ref for stray, ref in work if Wish(ref) in taken}:
+            with self._under_way.taken({id_ for (id_, _), _ in work}, looked_at) as ids:
+                if ours := {stray: ref for stray, ref in work if stray[0] in ids}:
                     self._cancel_strays(session, ours)
 
     def _strays(self, connection: Connection) -> list[RowMapping]:
