@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 pytest.importorskip("jinja2")
-playwright = pytest.importorskip("playwright.sync_api", reason="a real browser: pip install playwright")
+playwright = pytest.importorskip("playwright.sync_api", reason="a real browser: make test installs playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 if CHROMIUM is None:
     pytest.skip("a real browser: apt-get install chromium", allow_module_level=True)
@@ -64,18 +64,17 @@ def opened(browser: Any, site: Site, path: str = "/", **how: Any) -> tuple[Any, 
     return page, said
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_page_fits_and_the_browser_complains_of_nothing(
-    browser: Any, site: Site, width: int, scheme: str
-) -> None:
-    page, said = opened(browser, site, viewport={"width": width, "height": 844}, color_scheme=scheme)
+def test_every_page_fits_and_the_browser_complains_of_nothing(browser: Any, site: Site) -> None:
+    page, said = opened(browser, site)
     for path in (*(link for link, _ in PAGES), "/orders/p-fell"):
         page.goto(f"http://127.0.0.1:{site.port}{path}")
         page.wait_for_selector("#liveness.good")
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
-        back = page.evaluate("getComputedStyle(document.body).backgroundColor")
-        assert back == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 27)"}[scheme]
+        for width in (390, 1280):
+            page.set_viewport_size({"width": width, "height": 844})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+        for scheme, color in (("light", "rgb(255, 255, 255)"), ("dark", "rgb(20, 23, 27)")):
+            page.emulate_media(color_scheme=scheme)
+            assert page.evaluate("getComputedStyle(document.body).backgroundColor") == color, path
     assert said == []
     page.context.close()
 
