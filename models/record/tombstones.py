@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import cast
 
@@ -65,26 +66,28 @@ def _as_order(row: ArchivedOrderRow) -> OrderRow:
 
 
 # -- REPORTS ---
-def archived_among(
+def parted_by_archive(
     connection: Connection, broker: str, reports: Sequence[OrderReport | FillReport]
-) -> list[OrderReport | FillReport]:
-    """Return the reports on archived orders that are no business of somebody else's.
+) -> list[tuple[OrderReport | FillReport, bool]]:
+    """Return reports that no order in the record explains, each with whether it is about what is archived.
 
-    What they say otherwise of an archived execution, `models.record.archived_changes` books.
+    A report on an order that tells archived executions and new ones is two: each execution counts once. What they say
+    otherwise of an archived execution, `models.record.archived_changes` books.
 
-    | report                                                        | of an archived order |
-    |---------------------------------------------------------------|----------------------|
-    | an execution that is archived, whatever it says of it         | yes                  |
-    | an order of ours, filled no further, each execution archived  | yes                  |
-    | any other, such as an execution that nobody had told          | no: it is external   |
+    | it tells                                                     | it is archived                        |
+    |--------------------------------------------------------------|---------------------------------------|
+    | an execution that is archived, whatever it says of it        | yes                                   |
+    | a stretch of an archived order within what was filled of it  | yes: another feed names it otherwise  |
+    | any other execution                                          | no: nobody had told it, it is external |
+    | an order of ours, filled no further, and nothing but those   | yes                                   |
     """
     if not reports or connection.execute(select(archived_orders.c.archive).limit(1)).first() is None:
-        return []
+        return [(report, False) for report in reports]
     ids = {fill.execution_id for report in reports for fill in fills_in(report)}
     f, o = archived_fills.c, archived_orders.c
     query = select(f.execution_id).where(f.broker == broker, f.execution_id.in_(sorted(ids)))
     known = set(connection.execute(query).scalars())
-    by_us = {id_.split("~", 1)[0] for report in reports if (id_ := report.broker_client_order_id)}
+    by_us = {_own_id(report) for report in reports} - {""}
     by_them = {id_ for report in reports if (id_ := report.broker_order_id)}
     named = or_(o.client_order_id.in_(sorted(by_us)), and_(o.broker == broker, o.broker_order_id.in_(sorted(by_them))))
     filled: dict[str | None, Decimal] = {}
@@ -92,7 +95,7 @@ def archived_among(
         select(o.client_order_id, o.broker_order_id, o.filled_quantity).where(named)
     ):
         filled |= {id_: quantity, broker_id: quantity}
-    return [report for report in reports if _is_of_archived(report, known, filled)]
+    return [part for report in reports for part in _parted(report, known, filled)]
 
 
 def fills_in(report: OrderReport | FillReport) -> Sequence[FillReport]:
@@ -100,13 +103,27 @@ def fills_in(report: OrderReport | FillReport) -> Sequence[FillReport]:
     return [report] if isinstance(report, FillReport) else report.fills
 
 
-def _is_of_archived(
+def _own_id(report: OrderReport | FillReport) -> str:
+    return (report.broker_client_order_id or "").split("~", 1)[0]
+
+
+def _parted(
     report: OrderReport | FillReport, known: Collection[str], filled: Mapping[str | None, Decimal]
-) -> bool:
-    if any(fill.execution_id not in known for fill in fills_in(report)):
-        return False
+) -> list[tuple[OrderReport | FillReport, bool]]:
+    before = filled.get(_own_id(report), filled.get(report.broker_order_id))
     if isinstance(report, FillReport):
+        return [(report, _is_archived(report, known, before))]
+    old = tuple(fill for fill in report.fills if _is_archived(fill, known, before))
+    new = tuple(fill for fill in report.fills if fill not in old)
+    if not new and before is not None and (report.filled_quantity or Decimal(0)) <= before:
+        return [(report, True)]
+    return [*((fill, True) for fill in old), (replace(report, fills=new), False)]
+
+
+def _is_archived(fill: FillReport, known: Collection[str], before: Decimal | None) -> bool:
+    """Tell whether an execution is archived; `before`: what was filled of its order, where that is archived."""
+    if fill.execution_id in known:
         return True
-    ours = (report.broker_client_order_id or "").split("~", 1)[0]
-    before = filled.get(ours, filled.get(report.broker_order_id))
-    return before is not None and (report.filled_quantity or Decimal(0)) <= before
+    if before is None or fill.leg is not None or fill.amends or fill.busted:
+        return False
+    return fill.cumulative_quantity is not None and fill.cumulative_quantity <= before

@@ -10,24 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import select, update
 
 from models.history import History, v_pnl
-from models.record.archive_tables import archived_fills, archived_orders
 from models.record.cash import book
 from models.record.database import Database, upgrade
 from models.record.executions import held_now
 from models.record.holders import holders
 from models.record.keeping import keep
-from models.record.tables import attempts, external_fills, fills, orders, position_events
+from models.record.tables import external_fills, fills, position_events
 from models.record.trading_days import begin_of, day_of
-from models.reports import CashEventReport, FillReport
+from models.reports import CashEventReport
 from models.settings import Settings
 from models.vocabulary import CashKind, Side
 from tests.unit.position_desk import BROKER, PositionDesk
 from worker.brokers.alpaca.activities import event_of
 from worker.brokers.ibkr import flex
-from worker.positions.ledger import fold_all
 from worker.runtime.clock import utcnow
 
 D = Decimal
@@ -271,81 +269,3 @@ def test_what_a_merger_makes_of_lots_nobody_guesses(desk: PositionDesk) -> None:
     desk.read(KO=0)
     assert lines(desk) == {"a": (5, 500), "(baseline)": (-5, None)}
     assert moved(desk)[-1].endswith("lots keep their size: nobody told what corporate_action makes of each")
-
-
-# -- AN ARCHIVED EXECUTION ---
-def archive(desk: PositionDesk, name: str) -> None:
-    """Leave of an order what `corro archive` leaves."""
-    old = utcnow() - timedelta(minutes=20)
-    with desk.database.write() as connection:
-        connection.execute(update(fills).values(recorded_at=old))
-    fold_all(desk.database)
-    kept(desk)
-    with desk.database.write() as connection:
-        query = select(fills, orders.c.side.label("way")).join(orders, orders.c.client_order_id == name)
-        row = connection.execute(query.where(fills.c.client_order_id == name)).one()._mapping
-        same = {column.name: row[column.name] for column in archived_fills.c if column.name != "side"}
-        connection.execute(insert(archived_fills).values(**same, side=row["way"]))
-        connection.execute(
-            insert(archived_orders).values(
-                client_order_id=name, body_hash="x", status="filled", archive=1, symbol=row["symbol"], broker=BROKER,
-                side=row["way"], quantity=row["quantity"], filled_quantity=row["quantity"], created_at=old,
-            )
-        )  # fmt: skip
-        for table in (fills, attempts, orders):
-            connection.execute(delete(table).where(table.c.client_order_id == name))
-
-
-def report(name: str, quantity: object, price: object, **more: Any) -> FillReport:
-    return FillReport(
-        execution_id=f"e-{name}", quantity=D(str(quantity)), price=D(str(price)), filled_at=TODAY - timedelta(hours=1),
-        symbol="KO", side=Side.BUY, broker_client_order_id=name, broker_order_id=f"b-{name}", **more,
-    )  # fmt: skip
-
-
-@pytest.fixture
-def traded(desk: PositionDesk) -> str:
-    """Return an archived purchase of 10 at 120, after one of 10 at 100: both are held."""
-    desk.read()
-    desk.fill("KO", "buy", 10, strategy="dip", price="100", age_s=YESTERDAY + 60)
-    name = desk.fill("KO", "buy", 10, strategy="dip", price="120", age_s=YESTERDAY)
-    desk.fill("F", "buy", 1, strategy="dip", price="9", age_s=YESTERDAY)  # the newest execution is never archived
-    desk.read(KO=20, F=1)
-    archive(desk, name)
-    desk.read()
-    assert (lines(desk), moved(desk)) == ({"dip": (20, 2200)}, [])
-    return name
-
-
-@pytest.mark.parametrize("after", [lambda desk: None, kept], ids=["reckoned", "kept"])
-def test_an_archived_execution_that_is_taken_back_counts_no_more_and_is_said(
-    desk: PositionDesk, traded: str, after: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for _ in range(2):
-        assert desk.external.note([report(traded, 10, 120, busted=True)])
-    after(desk)
-    desk.read(3, KO=10)
-    assert (lines(desk), lines(desk, "average"), desk.locks()) == ({"dip": (10, 1000)}, {"dip": (10, 1000)}, {})
-    words = f"alpaca has taken back execution e-{traded} (buy 10 KO), which is archived"
-    assert moved(desk) == [words], "told twice, recorded once"
-    with desk.database.read() as connection:
-        assert holders(connection, BROKER, "KO") == {("dip", "KO"): 10}
-        assert held_now(connection, ["dip"], ["KO"]) == {("dip", "KO"): 10}
-    assert capsys.readouterr().out.count(words) == 1
-
-
-def test_an_archived_execution_that_is_corrected_counts_as_it_is_told_last(desk: PositionDesk, traded: str) -> None:
-    desk.external.note([report(traded, 10, 120, listed=True)])
-    assert moved(desk) == [], "that is what is archived"
-    desk.external.note([report(traded, 8, 115, revision=1)])
-    desk.external.note([report(traded, 9, 115, revision=0)])
-    desk.read(3, KO=18)
-    kept(desk)
-    assert (lines(desk), desk.locks()) == ({"dip": (18, 1000 + 8 * 115)}, {})
-    desk.external.note([report(traded, 8, 110, revision=2)])
-    assert lines(desk) == {"dip": (18, 1000 + 8 * 110)}
-    desk.external.note([report(traded, 8, 110, revision=3, busted=True)])
-    desk.read(3, KO=10)
-    assert (lines(desk), desk.locks()) == ({"dip": (10, 1000)}, {})
-    early = History(desk.database).positions(TODAY - timedelta(days=4))
-    assert early == [], "before either there was nothing, and no baseline"

@@ -37,7 +37,7 @@ from models.record.matching import is_elsewhere, named
 from models.record.rows import ExternalFillRow, ExternalOrderRow, Json
 from models.record.statements import Values, fetch, upsert
 from models.record.tables import attempts, external_fills, external_orders, orders, position_ledgers
-from models.record.tombstones import archived_among, fills_in
+from models.record.tombstones import fills_in, parted_by_archive
 from models.reports import DONE, BrokerStatus, CommissionReport, FillReport, OrderReport, Report
 from models.terms import is_another
 from models.vocabulary import Outcome, Side, signed
@@ -165,8 +165,9 @@ class External:
                 by_id.setdefault(id_, []).append(row)
         found = [(report, self._whose(report, by_id, unsettled)) for report in reports]
         theirs = [report for report, whose in found if whose == "external"]
-        gone = {id(report) for report in archived_among(connection, self.broker, theirs)}
-        return [(report, "archived" if id(report) in gone else whose) for report, whose in found]
+        parts = parted_by_archive(connection, self.broker, theirs)
+        ours = [(report, whose) for report, whose in found if whose != "external"]
+        return [*ours, *((part, "archived" if gone else "external") for part, gone in parts)]
 
     @staticmethod
     def _whose(
