@@ -27,8 +27,9 @@ from models.record.tables import attempts, fills, orders, position_ledgers
 from models.record.trading_days import begin_of, day_of
 from models.reports import CashEventReport
 from models.vocabulary import CashKind
-from tests.property.earned import DefinedTrade, Whose, earned
+from tests.property.earned import DefinedTrade, Earned, Whose, earned
 from worker.positions.ledger import PositionLedger
+from worker.risk.losses import gains
 
 HISTORIES, DAYS, BROKER = 24, 8, "alpaca"
 RATIOS = ("4 FOR 1", "3 FOR 2", "1 FOR 2", "1 FOR 5", "10 FOR 1")
@@ -73,7 +74,7 @@ class ToldHistories:
         self.number += 1
         strategy, price = self.dice.choice(("a", "b")), Decimal(self.dice.randrange(100, 90_000)) / 100
         shares = self.dice.choice((-1, 1)) * self.dice.randrange(1, 30)
-        name, side = f"o{self.number}", "buy" if shares > 0 else "sell"
+        name, side = f"o{self.number}", "buy" if shares > 0 else "sell_short"
         common = {"client_order_id": name, "broker": BROKER, "attempt_no": 1}
         with self.database.write() as connection:
             connection.execute(
@@ -158,10 +159,29 @@ def near(found: Any, right: Fraction | None) -> bool:
     return found is None if right is None else abs(Fraction(found) - right) < NEAR
 
 
+def see_that_limits_count_the_same(made: ToldHistories, right: Earned) -> None:
+    """See that the gain that limits count since the beginning of each day is that of the average, less fees."""
+    for n in range(DAYS):
+        start = made.begin + timedelta(days=n)
+        with made.database.read() as connection:
+            counted = gains(connection, start)
+        for symbol in made.shown:
+            for strategy in ("a", "b"):
+                days = [
+                    one
+                    for (whose, day), one in right.days.items()
+                    if whose[3:5] == (strategy, symbol) and day >= day_of(start)
+                ]
+                total = sum(((one.average or Fraction(0)) - (one.fees or Fraction(0)) for one in days), Fraction(0))
+                found = counted.get((BROKER, strategy, symbol), Decimal(0))
+                assert near(found, total), (start, strategy, symbol, found, float(total))
+
+
 def test_splits_and_expiries_earn_what_is_defined_and_all_lines_are_the_position(both: Database) -> None:
     made = ToldHistories(both, 17)
     made.live()
     right = earned(made.trades)
+    see_that_limits_count_the_same(made, right)
     for method in ("fifo", "average"):
         rows = History(both).positions(method=method)
         for symbol, shown in made.shown.items():

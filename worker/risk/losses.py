@@ -1,8 +1,13 @@
 """What a day has brought: gain less fees, from the fills, at average cost.
 
+What a broker has told besides trades counts as well, as it does in profit and loss (`models.record.lot_changes`): what
+expired or was exercised closes what is held, a split changes its size and not its cost, and an archived execution
+counts as it was told last.
+
 What was paid for a position that is held overnight stands in all executions of before, years of them. So what each
 symbol began the day with is kept in the process that asks, and those executions are looked at again every five minutes:
-added up by the database, and read one by one only where a sum has changed. What happened today is read each time.
+added up by the database, and read one by one only where a sum has changed. What happened today is read each time, and
+the days before as well once something besides trades is told: a split of yesterday evening must be no loss until then.
 """
 
 from __future__ import annotations
@@ -14,25 +19,47 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TypedDict
 
-from sqlalchemy import Connection, Float, FromClause, bindparam, func, select, type_coerce, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Float,
+    FromClause,
+    bindparam,
+    case,
+    exists,
+    func,
+    null,
+    select,
+    type_coerce,
+    union_all,
+)
 
 from models.instruments import told_multiplier
 from models.record.archive_tables import archived_fills
 from models.record.destinations import destination
+from models.record.position_tables import told_executions
 from models.record.statements import Query, Selected, among
 from models.record.tables import SIDE_TO_OPEN, fills, orders
-from models.vocabulary import CLOSING, Side, signed
+from models.vocabulary import CLOSING, CashKind, Side, signed
 from worker.runtime.clock import Stopwatch
 
 _ZERO, _ONE = Decimal(0), Decimal(1)
 #: Seconds for which the days before are taken to be as they were seen.
 _GOOD_S = 300.0
+#: Decimals of shares that a split leaves.
+_PLACES = 9
+#: Above all ids that there will be: what is told besides comes before the executions of the same moment.
+_FAR = 10**12
 #: Destination, strategy and symbol of a gain.
 Place = tuple[str, str | None, str]
 
 
 class DayExecution(TypedDict):
-    """An execution; quantity in units, price and fee in money, `multiplier` is money per unit and unit of price."""
+    """An execution; quantity in units, price and fee in money, `multiplier` is money per unit and unit of price.
+
+    A line that is no trade has a `kind`. Of a split there is one line for each lot that it takes, and then one for each
+    that it gives: these have the same `event`.
+    """
 
     place: str
     strategy: str | None
@@ -43,6 +70,10 @@ class DayExecution(TypedDict):
     fee: Decimal | None
     at: datetime
     multiplier: Decimal | None
+    kind: str | None
+    event: str | None
+    #: The newest line that is no trade, of whatever day and symbol.
+    newest_told: int | None
 
 
 @dataclass(slots=True)
@@ -51,6 +82,8 @@ class AtAverage:
 
     held: Decimal = _ZERO
     cost: Decimal = _ZERO
+    #: The split that is being taken: of which event, what was held before, shares that go, and that come.
+    _split: tuple[str | None, AtAverage, Decimal, Decimal] | None = None
 
     def take(self, one: DayExecution) -> Decimal:
         """Apply an execution; returns the gain that it brings, before its fee.
@@ -58,6 +91,9 @@ class AtAverage:
         A closing order that closes more than was opened here closes a position of before; nobody knows what that cost,
         so it brings nothing. An execution without a price brings nothing either.
         """
+        if one["kind"] == CashKind.SPLIT:
+            self._divide(one)
+            return _ZERO
         if one["price"] is None:
             return _ZERO
         side, gain = Side(one["side"]), _ZERO
@@ -74,6 +110,19 @@ class AtAverage:
             self.held += turn * opened
         return gain
 
+    def _divide(self, one: DayExecution) -> None:
+        """Apply a line of a split: as many shares for each as the lots have got, of the same cost altogether."""
+        if self._split is None or self._split[0] != one["event"]:
+            self._split = one["event"], replace(self, _split=None), _ZERO, _ZERO
+        event, before, gone, come = self._split
+        shares = one["quantity"]
+        is_taken = not come and (not gone or shares * gone > 0)
+        gone, come = (gone + shares, come) if is_taken else (gone, come + shares)
+        self._split = event, before, gone, come
+        if come and before.held:
+            self.held = round(before.held * come / -gone, _PLACES)
+            self.cost = before.cost * before.held / self.held if self.held else _ZERO
+
 
 class Openings:
     """What each symbol began a day with, by destination and strategy; thread-safe."""
@@ -85,16 +134,22 @@ class Openings:
     def _forget(self, start: datetime | None) -> None:
         self._start, self._watch = start, Stopwatch()
         self._sums: dict[str, list[_DaysBefore]] = {}
+        self._told: int | None = None
         self._held: dict[Place, AtAverage] = {}
 
-    def of(self, connection: Connection, symbols: Collection[str], start: datetime) -> dict[Place, AtAverage]:
-        """Return what these symbols began the day with; who asks may change it."""
+    def of(
+        self, connection: Connection, symbols: Collection[str], start: datetime, told: int | None
+    ) -> dict[Place, AtAverage]:
+        """Return what these symbols began the day with; who asks may change it.
+
+        `told` is the newest line that is no trade.
+        """
         with self._lock:
             if self._start != start:
                 self._forget(start)
-            if self._watch.age() > _GOOD_S:
+            if self._watch.age() > _GOOD_S or self._told != told:
                 self._look(connection, {*symbols, *self._sums}, start)
-                self._watch = Stopwatch()
+                self._watch, self._told = Stopwatch(), told
             elif new := {*symbols} - self._sums.keys():
                 self._look(connection, new, start)
             return {place: replace(held) for place, held in self._held.items() if place[2] in symbols}
@@ -120,7 +175,8 @@ def gains(connection: Connection, start: datetime, openings: Openings | None = N
         openings: what is known of the days before; None: they are looked at now.
     """
     today = _TODAY.rows(connection, start=start)
-    held = (openings or Openings()).of(connection, {one["symbol"] for one in today}, start) if today else {}
+    known, symbols = openings or Openings(), {one["symbol"] for one in today}
+    held = known.of(connection, symbols, start, today[0]["newest_told"]) if today else {}
     found: dict[Place, Decimal] = {}
     for one in today:
         gain = held.setdefault(_place(one), AtAverage()).take(one) - (one["fee"] or _ZERO)
@@ -145,31 +201,43 @@ class _DaysBefore(TypedDict):
 _start = bindparam("start", type_=fills.c.filled_at.type)
 
 
+#: Archived executions that a line of its own does not stand for.
+_IS_LAST = ~exists(select(told_executions.c.id).where(told_executions.c.replaces == archived_fills.c.id))
+_IS_TOLD = told_executions.c.source == "ours", told_executions.c.shares != 0
+
+
 def _executions(*, today: bool) -> Query[DayExecution]:
     """Those since the beginning of a day; or those of before, of some symbols."""
-    f, o, a = fills.c, orders.c, archived_fills.c
+    f, o, a, t = fills.c, orders.c, archived_fills.c, told_executions.c
+    no_kind = null().label("kind"), null().label("event")
     own = select(
         destination(fills).label("place"), f.strategy, f.symbol, SIDE_TO_OPEN.label("side"), f.quantity, f.price,
-        f.commission.label("fee"), f.filled_at.label("at"), f.multiplier, f.id,
+        f.commission.label("fee"), f.filled_at.label("at"), f.multiplier, f.id, *no_kind,
     ).join_from(fills, orders, f.client_order_id == o.client_order_id).where(f.quantity > 0)  # fmt: skip
     gone = select(
         destination(archived_fills).label("place"), a.strategy, a.symbol, a.side, a.quantity, a.price,
-        a.commission.label("fee"), a.filled_at.label("at"), a.multiplier, a.id,
-    )  # fmt: skip
+        a.commission.label("fee"), a.filled_at.label("at"), a.multiplier, a.id, *no_kind,
+    ).where(_IS_LAST)  # fmt: skip
+    closes = case((t.shares > 0, str(Side.BUY_TO_COVER)), else_=str(Side.SELL))
+    quantity = case((t.kind == str(CashKind.SPLIT), t.shares), (t.shares > 0, t.shares), else_=-t.shares)
+    told = select(
+        destination(told_executions).label("place"), t.strategy, t.symbol, func.coalesce(a.side, closes).label("side"),
+        type_coerce(quantity, t.shares.type).label("quantity"), func.coalesce(t.average_price, t.price).label("price"),
+        t.fee, t.filled_at.label("at"), t.multiplier, (t.id - _FAR).label("id"), t.kind, t.event_id.label("event"),
+    ).outerjoin_from(told_executions, archived_fills, a.id == t.replaces).where(*_IS_TOLD)  # fmt: skip
     if today:
-        both = own.where(f.filled_at >= _start, f.symbol.is_not(None)), gone.where(a.filled_at >= _start)
+        is_asked = [f.filled_at >= _start, a.filled_at >= _start, t.filled_at >= _start]
     else:
-        both = (
-            own.where(f.filled_at < _start, among(f.symbol, "symbols")),
-            gone.where(a.filled_at < _start, among(a.symbol, "symbols")),
-        )
+        is_asked = [(one.filled_at < _start) & among(one.symbol, "symbols") for one in (f, a, t)]
+    both = own.where(is_asked[0], f.symbol.is_not(None)), gone.where(is_asked[1]), told.where(is_asked[2])
     every = union_all(*both).subquery()
-    told = [column for column in every.c if column.name != "id"]
-    return Query(select(*told).order_by(every.c.at, every.c.id), DayExecution)
+    shown = [column for column in every.c if column.name != "id"]
+    newest = select(func.max(t.id)).scalar_subquery() if today else null()
+    return Query(select(*shown, newest.label("newest_told")).order_by(every.c.at, every.c.id), DayExecution)
 
 
-def _summed(t: FromClause) -> Selected:
-    units = type_coerce(t.c.quantity, Float)
+def _summed(t: FromClause, *where: ColumnElement[bool]) -> Selected:
+    units = type_coerce(t.c.quantity if "quantity" in t.c else t.c.shares, Float)
     sums = (
         func.count().label("count"),
         func.max(t.c.id).label("newest"),
@@ -177,8 +245,11 @@ def _summed(t: FromClause) -> Selected:
         func.sum(units * type_coerce(t.c.price, Float)).label("money"),
         func.sum(type_coerce(t.c.multiplier, Float)).label("sizes"),
     )
-    return select(t.c.symbol, *sums).where(t.c.filled_at < _start, among(t.c.symbol, "symbols")).group_by(t.c.symbol)
+    mine = t.c.filled_at < _start, among(t.c.symbol, "symbols"), *where
+    return select(t.c.symbol, *sums).where(*mine).group_by(t.c.symbol)
 
 
 _TODAY, _BEFORE = _executions(today=True), _executions(today=False)
-_SUMS = Query(union_all(_summed(fills), _summed(archived_fills)), _DaysBefore)
+_SUMS = Query(
+    union_all(_summed(fills), _summed(archived_fills, _IS_LAST), _summed(told_executions, *_IS_TOLD)), _DaysBefore
+)
