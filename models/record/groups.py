@@ -28,6 +28,7 @@ from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
 
 from models.destinations import destination_of
 from models.groups import (
+    EXCLUSIVE,
     EXIT_SIDES,
     LEADS,
     OVERFILLED,
@@ -146,6 +147,13 @@ def leg_rows(connection: Connection, ids: Sequence[str]) -> list[ReadableOrder]:
 def is_follower(order: Mapping[str, object]) -> bool:
     """Tell whether an order's row is a leg that goes where its lead goes."""
     return order["leg"] is not None and order["leg"] not in LEADS
+
+
+def stands_alone(order: Mapping[str, object]) -> bool:
+    """Tell whether an order's row is a leg that no other leg waits for: an order in its place is that leg."""
+    return order["leg"] is not None and (
+        is_follower(order) or order["leg"] in EXCLUSIVE[GroupKind(str(order["group_kind"]))]
+    )
 
 
 def keep_together(batch: OrderBatch) -> None:

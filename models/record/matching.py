@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select, union_all
 from models.messages import OrderRequest
 from models.record.intake import request_of
 from models.record.order import OrderRecord
-from models.record.replaces import changed_terms
+from models.record.replaces import terms_of, with_terms
 from models.record.rows import AttemptRow, ReadableOrder
 from models.record.statements import Combined, Selected
 from models.record.tables import attempts, fills
@@ -135,7 +135,7 @@ def against(order: OrderRequest, attempt: AttemptRow, report: OrderReport, rewri
 def sent(order: ReadableOrder, attempt: AttemptRow) -> OrderRequest:
     """Return an order with the terms with which an attempt sent it."""
     request = request_of(order).model_copy(update={"account": attempt["account"]})
-    return changed_terms(request, attempt["terms"]) if attempt["terms"] else request
+    return with_terms(request, terms_of(attempt["terms"])) if attempt["terms"] else request
 
 
 def _is_known(attempt: AttemptRow, report: OrderReport) -> bool:

@@ -34,6 +34,8 @@ log = structlog.get_logger()
 
 #: What a replace changes.
 TERMS = ("quantity", "limit_price", "stop_price", "trail_amount", "trail_percent", "time_in_force")
+#: What somebody who replaces an order at its broker may change besides: with its type go the prices that it has.
+RETYPED = ("order_type", *TERMS, "limit_offset")
 #: The broker has it, or had it: whatever was said of an outcome that nobody knew is answered.
 _ANSWERED = LIVE | {Status.FILLED}
 #: What changes an order that has been filled.

@@ -17,7 +17,7 @@ from models.messages import OrderRequest, plain
 from models.record.changes import OrderChanges
 from models.record.holds import APPROVAL, reasons
 from models.record.intake import request_of
-from models.record.order import TERMS, OrderRecord, Row, is_changing
+from models.record.order import RETYPED, TERMS, OrderRecord, Row, is_changing
 from models.record.rows import AnyOrder
 from models.vocabulary import TERMINAL, UNSENT, Side
 
@@ -32,8 +32,17 @@ def changed_terms(order: OrderRequest, changes: Mapping[str, object]) -> OrderRe
     if unknown:
         raise InvalidOrder(f"{unknown[0]}: a replace can change {', '.join(TERMS)} only")
     given = {name: value for name, value in changes.items() if value is not None}
+    return with_terms(order, given)
+
+
+def with_terms(order: OrderRequest, terms: Mapping[str, object]) -> OrderRequest:
+    """Return the order with other terms, those of another order type among them.
+
+    Raises:
+        InvalidOrder: they do not fit the order.
+    """
     # Not its version: a claim has given it an account that an object of version 1 need not have named.
-    return OrderRequest(**{**order.model_dump(exclude={"version"}), **given})
+    return OrderRequest(**{**order.model_dump(exclude={"version"}), **terms})
 
 
 def changed(row: AnyOrder, changes: Mapping[str, object]) -> dict[str, str]:
@@ -52,6 +61,9 @@ def changed(row: AnyOrder, changes: Mapping[str, object]) -> dict[str, str]:
     return found
 
 
+#: Stored terms that are no numbers, and those that are prices.
+_WORDS = ("order_type", "time_in_force")
+_PRICES = tuple(name for name in RETYPED if name not in (*_WORDS, "quantity"))
 #: How the events begin of a change that was made at once, and of one that was taken by its broker and came to nothing.
 _UNSENT, TAKEN = "before it was sent: ", "after it was taken: "
 #: How events name the attempt that they are about.
@@ -195,8 +207,9 @@ def _read(told: str) -> dict[str, str]:
 
 
 def terms_of(stored: Mapping[str, Any] | None) -> Row:
-    """Return stored terms as column values."""
-    return {n: value if n == "time_in_force" else Decimal(value) for n, value in (stored or {}).items()}
+    """Return stored terms as column values; beside a type stand all prices of the order, so any other is none."""
+    found: Row = {n: value if n in _WORDS else Decimal(value) for n, value in (stored or {}).items()}
+    return dict.fromkeys(_PRICES) | found if "order_type" in found else found
 
 
 def words(terms: Mapping[str, object]) -> str:

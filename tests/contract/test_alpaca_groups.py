@@ -20,6 +20,7 @@ from tests.contract.connected_alpaca import ConnectedAlpaca
 from tests.contract.doors import SandboxThread
 from tests.kit.waiting import eventually
 from worker.rehearsal import rehearsal
+from worker.sandbox.alpaca.bodies import order_id
 
 TIMING = {
     "lock_after": 0.5,
@@ -33,8 +34,8 @@ TIMING = {
 class GroupDesk:
     """A client whose orders go to Alpaca's door."""
 
-    def __init__(self, client: OrderClient, house: SandboxThread, door_url: str) -> None:
-        self.client, self.house, self.door_url = client, house, door_url
+    def __init__(self, client: OrderClient, house: SandboxThread, door: Any) -> None:
+        self.client, self.house, self.door, self.door_url = client, house, door, door.url
 
     def until(self, group: OrderGroup, **wanted: str) -> OrderGroup:
         """Wait until these legs have these statuses."""
@@ -49,6 +50,16 @@ class GroupDesk:
 
         return eventually(there, 20, seen)
 
+    def put_in_place(self, id_: str, **terms: Any) -> None:
+        """Have Alpaca put another order in the place of one."""
+
+        def work() -> None:
+            order = next(one for one in self.house.market.orders("alpaca") if order_id(one) == id_)
+            extra = {**self.door.links.inherited(order), "replaces": id_}
+            self.door.succeed(order, self.house.market.replace(order, extra=extra, client_order_id="alpacas", **terms))
+
+        self.house.call(work)
+
     def at_the_door(self) -> list[tuple[str, str, Decimal]]:
         orders = self.house.call(lambda: list(self.house.market.orders("alpaca")))
         return [(order.side, order.state, order.filled_quantity) for order in orders]
@@ -59,7 +70,7 @@ def desk(house: SandboxThread, tmp_path: Path) -> Iterator[GroupDesk]:
     alpaca = ConnectedAlpaca(house)
     house.price("AAPL", "100")
     with rehearsal(tmp_path, alpaca.broker, timing=TIMING) as client:
-        yield GroupDesk(client, house, alpaca.door.url)
+        yield GroupDesk(client, house, alpaca.door)
 
 
 def bracket(desk: GroupDesk, **terms: object) -> OrderGroup:
@@ -110,6 +121,32 @@ def test_an_exit_that_is_replaced_at_alpaca_is_followed_to_the_order_in_its_plac
     done = desk.until(group, entry="filled", take_profit="filled", stop_loss="canceled")
     assert (done.status, done.legs["take_profit"].filled_quantity) == ("closed", 10)
     assert not {"unprotected", "replaced_outside"} & {e["kind"] for leg in done.legs.values() for e in leg.events}
+    with desk.client.database.read() as connection:
+        assert connection.execute(select(external_orders.c.broker_order_id)).all() == []
+
+
+def test_the_first_of_two_exits_that_is_replaced_at_alpaca_stays_the_lead_of_its_group(desk: GroupDesk) -> None:
+    desk.client.submit(OrderRequest(symbol="AAPL", side="buy", quantity=10)).wait(10)
+    terms = {"symbol": "AAPL", "side": "sell", "quantity": 10}
+    first = OrderRequest(**terms, order_type="limit", limit_price="110", client_order_id="o")
+    second = OrderRequest(**terms, order_type="stop", stop_price="95", client_order_id="o.sl")
+    group = desk.until(desk.client.submit_oco(first, second), first="accepted", second="accepted")
+    old = group.legs["first"].broker_order_id
+    keys = {"APCA-API-KEY-ID": "k", "APCA-API-SECRET-KEY": "s"}
+    url = f"{desk.door_url}/v2/orders/{old}"
+    requests.patch(url, json={"limit_price": "108"}, headers=keys, timeout=5).raise_for_status()
+    eventually(lambda: group.legs["first"].refresh().broker_order_id != old, 20)
+    assert desk.until(group, first="accepted", second="accepted").status == "live"
+    desk.house.price("AAPL", "109")
+    done = desk.until(group, first="filled", second="canceled")
+    assert (done.status, done.legs["first"].row["limit_price"]) == ("closed", 108)
+
+
+def test_an_exit_in_whose_place_alpaca_has_put_one_of_another_type_is_that_order(desk: GroupDesk) -> None:
+    group = desk.until(bracket(desk), entry="filled", take_profit="accepted", stop_loss="accepted")
+    desk.put_in_place(str(group.legs["take_profit"].broker_order_id), order_type="market", limit_price=None)
+    done = desk.until(group, entry="filled", take_profit="filled", stop_loss="canceled")
+    assert (done.status, done.legs["take_profit"].row["order_type"]) == ("closed", "market")
     with desk.client.database.read() as connection:
         assert connection.execute(select(external_orders.c.broker_order_id)).all() == []
 

@@ -42,16 +42,19 @@ class TriggeringDesk:
 
         return eventually(there, 25, lambda: self.client.group(group.group_id))
 
-    def replace(self, order_id: str, price: str) -> None:
-        """Replace an exit as somebody does it in the broker's own pages: another order in the same group."""
-        door = self.door
+    def replace(self, order_id: str, **terms: str) -> None:
+        """Replace an order as somebody does it in the broker's own pages, another type too: it stays in its group."""
+        door, wires = self.door, {"limit_price": "price", "stop_price": "stopPrice"}
 
         def work() -> None:
             order = next(one for one in door.market.orders(self.name) if one.extra["order_id"] == int(order_id))
-            wire = {**order.extra["wire"], "price": float(price)}
-            extra = {"order_id": door.next_id(), "wire": wire, **door.links.inherited(order)}
-            successor = door.keep(door.market.replace(order, limit_price=Decimal(price), extra=extra))
-            door.links.succeed(order, successor)
+            prices: dict[str, Any] = {name: Decimal(terms[name]) if name in terms else None for name in wires}
+            wire = {name: value for name, value in order.extra["wire"].items() if name not in wires.values()}
+            wire |= {wires[name]: float(value) for name, value in prices.items() if value is not None}
+            kind = terms.get("order_type", order.order_type)
+            extra = {"order_id": door.next_id(), **door.links.inherited(order)}
+            extra["wire"] = wire | {"orderType": kind.upper()}
+            door.links.succeed(door.keep(door.market.replace(order, order_type=kind, extra=extra, **prices)))
 
         self.house.call(work)
 
@@ -118,15 +121,52 @@ def test_what_is_not_linked_so_is_unsupported_before_anything_is_sent(desk: Trig
     assert desk.at_the_door() == []
 
 
+def later() -> None:
+    """Wait until what happens now is told from what has happened: times are shown to the second."""
+    before = int(time.time())
+    eventually(lambda: time.time() > before + 2)
+
+
+def test_an_exit_that_is_replaced_by_an_order_of_another_type_is_that_order(desk: TriggeringDesk) -> None:
+    """As recorded at TDA in 2022: a limit order that somebody has made one at the market."""
+    group = desk.until(desk.bracket(), entry="filled", take_profit="accepted", stop_loss="accepted")
+    later()
+    desk.replace(str(group.legs["take_profit"].broker_order_id), order_type="stop", stop_price="97")
+    row = eventually(lambda: (now := group.legs["take_profit"].refresh().row)["order_type"] == "stop" and now, 20)
+    assert (row["limit_price"], row["stop_price"], row["status"]) == (None, 97, "accepted")
+    later()
+    desk.replace(str(row["broker_order_id"]), order_type="market")
+    done = desk.until(group, entry="filled", take_profit="filled", stop_loss="canceled")
+    assert done.legs["take_profit"].row["order_type"] == "market"
+    assert (done.status, done.legs["take_profit"].filled_quantity) == ("closed", 10)
+    with desk.client.database.read() as connection:
+        assert connection.execute(select(external_orders.c.broker_order_id)).all() == []
+
+
+def test_the_first_of_two_exits_that_is_replaced_stays_the_lead_of_its_group(desk: TriggeringDesk) -> None:
+    desk.client.submit(OrderRequest(symbol="AAPL", side="buy", quantity=10)).wait(15)
+    terms = {"symbol": "AAPL", "side": "sell", "quantity": 10}
+    first = OrderRequest(**terms, order_type="limit", limit_price="110", client_order_id="o")
+    second = OrderRequest(**terms, order_type="stop", stop_price="95", client_order_id="o.sl")
+    group = desk.until(desk.client.submit_oco(first, second), first="accepted", second="accepted")
+    later()
+    old = str(group.legs["first"].broker_order_id)
+    desk.replace(old, limit_price="108")
+    eventually(lambda: group.legs["first"].refresh().broker_order_id != old, 20)
+    assert desk.until(group, first="accepted", second="accepted").status == "live"
+    desk.house.price("AAPL", "109")
+    done = desk.until(group, first="filled", second="canceled")
+    assert (done.status, done.legs["first"].row["limit_price"]) == ("closed", 108)
+
+
 def test_an_exit_that_is_replaced_at_its_broker_is_followed_to_the_order_in_its_place(desk: TriggeringDesk) -> None:
     """In the broker's own pages, twice, and while a listing fails."""
     group = desk.until(desk.bracket(), entry="filled", take_profit="accepted", stop_loss="accepted")
     for price in ("112", "108"):
-        before = int(time.time())
-        eventually(lambda before=before: time.time() > before + 2)  # times are shown to the second
+        later()
         old = str(group.legs["take_profit"].refresh().broker_order_id)
         desk.house.fault(desk.name, "status", 2, status=503, operation="list")
-        desk.replace(old, price)
+        desk.replace(old, limit_price=price)
         eventually(lambda old=old: group.legs["take_profit"].refresh().broker_order_id != old, 20)
     live = desk.until(group, take_profit="accepted", stop_loss="accepted")
     assert (live.status, live.legs["take_profit"].row["limit_price"]) == ("live", 108)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.kit.process import ROOT, clean_environment, end
@@ -18,14 +18,16 @@ class SimulatedMarket:
         home: where it keeps its ledger and its log.
         brokers: whose doors are open.
         fill_delay: seconds until it fills a marketable order.
+        variables: of its environment, beyond a clean one.
     """
 
-    def __init__(self, home: Path, brokers: Sequence[str], fill_delay: float) -> None:
+    def __init__(self, home: Path, brokers: Sequence[str], fill_delay: float, variables: Mapping[str, str]) -> None:
         arguments = ["--home", str(home), "--ports-any", "--fill-delay", str(fill_delay), "--doors", ",".join(brokers)]
         self._log = (home / "sandbox.log").open("ab")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "worker.sandbox.server", *arguments],
-            stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, env=clean_environment(), cwd=ROOT,
+            stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, env={**clean_environment(), **variables},
+            cwd=ROOT,
             start_new_session=True,
         )  # fmt: skip
         try:

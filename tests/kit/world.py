@@ -35,6 +35,7 @@ class World:
         fill_delay: seconds until the sandbox fills a marketable order.
         more: keys over the usual ones in `[brokers.NAME]`, by name.
         tables: whatever else its settings say, by the name of the table.
+        variables: of the environment of every process of it.
     """
 
     live: list[World] = []
@@ -49,18 +50,20 @@ class World:
         fill_delay: float = 0.02,
         more: Mapping[str, Mapping[str, Any]] | None = None,
         tables: Mapping[str, Mapping[str, Any]] | None = None,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self.home, self.brokers = home, tuple(brokers)
         self.home.mkdir(parents=True, exist_ok=True)
         with ExitStack() as undo:  # what was started before something failed
-            self.market = SimulatedMarket(home, self.brokers, fill_delay)
+            self.market = SimulatedMarket(home, self.brokers, fill_delay, variables or {})
             undo.callback(self.market.close)
             self.control: SandboxControl = self.market.control
             ports = self.control.ports()
             write_settings(
                 home, self.brokers, ports, database_url=database_url, timing=timing, more=more, tables=tables
             )
-            self.environment = {"CORRO_HOME": str(home), "CORRO_CONFIG": str(home / "corro.toml")}
+            here = {"CORRO_HOME": str(home), "CORRO_CONFIG": str(home / "corro.toml")}
+            self.environment: Mapping[str, str] = {**(variables or {}), **here}
             with environment(self.environment):
                 self.settings: Settings = load_settings()
             self.fleet = FleetProcesses(self.settings, self.environment)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import insert, select, update
+from sqlalchemy.exc import NoResultFound
 
 from models.errors import BrokerError, NotConnected, NotSent, OrderRejected, QuotaExhausted
 from models.messages import utcnow
@@ -289,3 +290,79 @@ def test_a_leg_that_is_replaced_again_and_again_keeps_what_each_of_its_orders_ha
         contest.told(shown(number, BrokerStatus.REPLACED, **done))
     assert (contest.order["attempt_no"], contest.order["quantity"]) == (3, whole)
     assert (contest.order["status"], contest.order["filled_quantity"]) == ("partially_filled", 6)
+
+
+def a_leg(contest: Contest, put: Put, **more: Any) -> None:
+    """A take profit of 10 at 50 that its broker has."""
+    terms = {"order_type": "limit", "limit_price": D(50), "side": "sell"}
+    linked = {"leg": "take_profit", "group_id": "g-1", "group_kind": "bracket"}
+    put(
+        status="accepted", broker="alpaca", broker_order_id="b1", quantity=D(10), **terms | linked | more,
+        attempt={"outcome": "accepted", "broker_order_id": "b1"},
+    )  # fmt: skip
+
+
+def replaced_by(heir: OrderReport, number: int = 1) -> OrderReport:
+    """Return how the order of an attempt is shown that another one has replaced."""
+    return shown(number, BrokerStatus.REPLACED, side=Side.SELL, replaced_by=heir.broker_order_id, heir=heir)
+
+
+@pytest.mark.parametrize(
+    ("terms", "prices"),
+    [
+        ({"order_type": "stop", "stop_price": D(45)}, (None, D(45), None, None)),
+        ({"order_type": "market"}, (None, None, None, None)),
+        ({"order_type": "trailing_stop", "trail_percent": D(2)}, (None, None, None, D(2))),
+        ({"order_type": "stop_limit", "stop_price": D(45), "limit_price": D(44)}, (D(44), D(45), None, None)),
+    ],
+)
+def test_a_leg_that_is_replaced_by_an_order_of_another_type_is_that_order_from_then_on(
+    contest: Contest, put: Put, terms: dict[str, Any], prices: tuple[Decimal | None, ...]
+) -> None:
+    a_leg(contest, put)
+    heir = shown(2, BrokerStatus.ACCEPTED, side=Side.SELL, quantity=D(10), **terms)
+    contest.told(replaced_by(heir))
+    row = contest.order
+    assert (row["status"], row["attempt_no"], row["broker_order_id"]) == ("accepted", 2, "b2")
+    assert row["order_type"] == terms["order_type"]
+    assert tuple(row[name] for name in ("limit_price", "stop_price", "trail_amount", "trail_percent")) == prices
+    assert contest.row(1)["terms"]["limit_price"] == "50"
+    contest.told(shown(2, BrokerStatus.FILLED, side=Side.SELL, filled_quantity=D(10), avg_fill_price=D(44), **terms))
+    assert contest.order["status"] == "filled"
+
+
+def test_a_leg_whose_new_order_lacks_what_its_type_needs_is_not_taken_for_it(contest: Contest, put: Put) -> None:
+    a_leg(contest, put)
+    contest.told(replaced_by(shown(2, BrokerStatus.ACCEPTED, side=Side.SELL, quantity=D(10), order_type="stop")))
+    assert (contest.order["status"], contest.order["order_type"]) == ("canceled", "limit")
+    assert contest.kinds[-1] == "replaced_outside"
+
+
+def test_a_leg_whose_new_order_is_rejected_has_ended_and_is_not_followed_again(contest: Contest, put: Put) -> None:
+    a_leg(contest, put)
+    heir = shown(2, BrokerStatus.ACCEPTED, side=Side.SELL, quantity=D(10), order_type="limit", limit_price=D(51))
+    contest.told(replaced_by(heir))
+    for _ in range(3):  # what took its place is looked for once more, as after any replace that came to nothing
+        contest.told(shown(2, BrokerStatus.REJECTED, side=Side.SELL, filled_quantity=D(0)))
+        contest.told(replaced_by(heir))
+    with pytest.raises(NoResultFound):
+        contest.row(3)
+    assert (contest.order["status"], contest.order["attempt_no"]) == ("rejected", 1)
+    assert contest.order["limit_price"] == 50
+
+
+def test_the_lead_of_an_oco_is_followed_like_its_other_leg(contest: Contest, put: Put) -> None:
+    a_leg(contest, put, leg="first", group_kind="oco")
+    heir = shown(2, BrokerStatus.ACCEPTED, side=Side.SELL, quantity=D(10), order_type="limit", limit_price=D(51))
+    contest.told(replaced_by(heir))
+    assert (contest.order["status"], contest.order["broker_order_id"]) == ("accepted", "b2")
+    assert contest.order["limit_price"] == 51
+
+
+@pytest.mark.parametrize(("kind", "leg"), [("bracket", "entry"), ("oto", "first")])
+def test_an_entry_for_which_exits_wait_is_not_followed(contest: Contest, put: Put, kind: str, leg: str) -> None:
+    """Whether they wait for the new order, nobody knows."""
+    a_leg(contest, put, leg=leg, group_kind=kind)
+    heir = shown(2, BrokerStatus.ACCEPTED, side=Side.SELL, quantity=D(10), order_type="limit", limit_price=D(51))
+    contest.told(replaced_by(heir))
+    assert contest.order["status"] == "canceled"

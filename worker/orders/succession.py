@@ -6,7 +6,7 @@
 | the new order is rejected afterwards, without a fill      | the old one speaks again: it may live, nothing goes on   |
 | ... and the old one had been replaced by it               | the order has ended: neither of them lives               |
 | it was replaced, though we were told that ours was not    | what took its place is looked for: it may be ours        |
-| a leg of a group is replaced by another order, its heir   | the heir is the leg from now on, on its terms            |
+| a leg of a group is replaced by another order, its heir   | the heir is the leg from now on, on its terms and type   |
 | somebody else replaced any other order                    | it has ended for us: its rest is their order             |
 | an attempt that was given up has traded                   | the attempt that took its place is canceled and read     |
 """
@@ -17,13 +17,15 @@ from collections.abc import Mapping
 
 import structlog
 
+from models.errors import InvalidOrder
 from models.lifecycle import Fact
 from models.messages import plain
 from models.record.fills import filled_by
-from models.record.groups import is_follower
-from models.record.order import TERMS, OrderRecord, is_changing
-from models.record.replaces import TAKEN, terms_of, words
-from models.record.rows import AttemptRow, by_name
+from models.record.groups import stands_alone
+from models.record.intake import request_of
+from models.record.order import RETYPED, TERMS, OrderRecord, is_changing
+from models.record.replaces import TAKEN, terms_of, with_terms, words
+from models.record.rows import AttemptRow, ReadableOrder, by_name
 from models.reports import OrderReport
 from models.terms import is_another
 from models.vocabulary import OPEN, TERMINAL, Outcome, Status
@@ -89,9 +91,10 @@ def promote(entry: OrderRecord, attempt_no: int) -> None:
     attempt = entry.attempts[attempt_no]
     shown, replaces = by_name(entry.order), attempt["replaces"]
     assert replaces is not None
-    before = {name: shown[name] for name in TERMS if shown[name] is not None}
-    entry.set_attempt(replaces, terms={name: _stored(value) for name, value in before.items()})
     terms = terms_of(attempt["terms"])
+    kept = RETYPED if "order_type" in terms else TERMS
+    before = {name: shown[name] for name in kept if shown[name] is not None}
+    entry.set_attempt(replaces, terms={name: _stored(value) for name, value in before.items()})
     entry.set(attempt_no=attempt_no, **terms)
     if entry.order["replace_request"] == attempt["terms"]:
         entry.set(replace_request=None)
@@ -150,12 +153,18 @@ def _follows(entry: OrderRecord, attempt_no: int, heir: OrderReport | None) -> b
     Its terms are the broker's word. What it is told of besides comes with the next reading, under its own id.
     """
     row, old = entry.order, entry.attempts[attempt_no]
-    speaks = attempt_no == row["attempt_no"] and entry.status in OPEN and is_follower(row)
-    if heir is None or not speaks or is_another(row, heir) or heir.order_type != row["order_type"]:
+    speaks = attempt_no == row["attempt_no"] and entry.status in OPEN and stands_alone(row)
+    if heir is None or not speaks or is_another(row, heir):
         return False
+    if any(attempt["broker_order_id"] == heir.broker_order_id for attempt in entry.attempts.values()):
+        return False  # that one has been followed already, and has come to nothing
     line, number = _line(entry, attempt_no), entry.next_attempt
     done = filled_by(entry, (fill for fill in entry.fills if fill["attempt_no"] in line))
-    shown = {name: getattr(heir, name) for name in TERMS} | {"quantity": heir.quantity and done + heir.quantity}
+    terms = RETYPED if heir.order_type != row["order_type"] else TERMS
+    shown = {name: getattr(heir, name) for name in terms} | {"quantity": heir.quantity and done + heir.quantity}
+    shown = {name: _stored(value) for name, value in shown.items() if value is not None}
+    if terms is RETYPED and not _is_an_order(row, shown):
+        return False
     entry.begin(
         number,
         broker=old["broker"],
@@ -170,12 +179,21 @@ def _follows(entry: OrderRecord, attempt_no: int, heir: OrderReport | None) -> b
         ended_at=entry.now,
         lease_until=entry.now,
         replaces=attempt_no,
-        terms={name: _stored(value) for name, value in shown.items() if value is not None},
+        terms=shown,
         reserved=old["reserved"],
     )
     promote(entry, number)
     entry.set(broker_order_id=heir.broker_order_id)  # a cancel that is wished goes to this one
     return True
+
+
+def _is_an_order(row: ReadableOrder, shown: Mapping[str, str]) -> bool:
+    """Tell whether an order with the terms of another type that its broker shows has all that the type needs."""
+    try:
+        with_terms(request_of(row), terms_of(shown))
+    except InvalidOrder:
+        return False
+    return "order_type" in shown
 
 
 def _denied(entry: OrderRecord, attempt_no: int) -> int | None:

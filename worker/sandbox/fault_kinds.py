@@ -102,6 +102,7 @@ _TABLE = (
     )),
     FaultKind("no_fill", ALL, "the order rests, whatever the price"),
     FaultKind("partial", ALL, "half of the order is filled, the rest rests"),
+    FaultKind("market_closed", ALL, "what has hours does not trade, until it is cleared; coins do"),
     FaultKind("reject_after_accept", ALL, "the order is accepted, and rejected a moment later", (_TEXT,)),
     FaultKind("half", ALL, "a reading's answer ends in the middle", (
         Option("cut", "flag", "the connection ends as well"),

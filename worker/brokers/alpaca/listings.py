@@ -14,6 +14,7 @@ from time import monotonic
 from typing import TypeVar
 
 from models.errors import BrokerError, InstrumentUnknown, UnreadableReply
+from models.groups import GroupKind
 from models.reports import Ambiguous, BrokerStatus, FillReport, Found, Missing, OrderReport, PositionReport, Sighting
 from worker.brokers.alpaca import reports as read
 from worker.brokers.alpaca.account import position_report
@@ -151,7 +152,8 @@ class AlpacaListings:
 
         One whose successor cannot be read has a state that nobody knows: it is read again.
         """
-        if report.status is not BrokerStatus.REPLACED or not report.linked or report.legs or not report.replaced_by:
+        waited_for = bool(report.legs) and report.linked != GroupKind.OCO
+        if report.status is not BrokerStatus.REPLACED or not report.linked or waited_for or not report.replaced_by:
             return report
         try:
             heir = shown.get(report.replaced_by) or self._numbered(report.replaced_by)

@@ -116,7 +116,8 @@ class AlpacaAccount:
     # -- CLOCK AND ASSETS ---
 
     async def _clock(self, _: web.Request) -> web.Response:
-        return web.json_response(clock_json(datetime.now(UTC)))
+        is_open = not self._market.faults.peek(self._name, "market_closed")
+        return web.json_response(clock_json(datetime.now(UTC), is_open=is_open))
 
     async def _calendar(self, request: web.Request) -> web.Response:
         """Answer with the days of trading between two dates; a year from today where none is given."""

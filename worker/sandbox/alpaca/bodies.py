@@ -349,12 +349,12 @@ def asset_json(symbol: str) -> Json:
     }
 
 
-def clock_json(now: datetime) -> Json:
-    """Return the clock. The simulated market never closes; the bells are those of weekdays in New York."""
+def clock_json(now: datetime, *, is_open: bool) -> Json:
+    """Return the clock. The simulated market closes by a fault alone; the bells are those of weekdays in New York."""
     local = now.astimezone(NEW_YORK)
     return {
         "timestamp": local.isoformat(timespec="microseconds"),
-        "is_open": True,
+        "is_open": is_open,
         "next_open": _next_bell(local, OPENING_BELL).isoformat(),
         "next_close": _next_bell(local, CLOSING_BELL).isoformat(),
     }

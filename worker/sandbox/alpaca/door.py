@@ -212,7 +212,7 @@ class AlpacaDoor(HttpDoor):
         """Note that an order was made in place of another."""
         self._ids[order_id(successor)] = successor
         order.extra["replaced_by"] = order_id(successor)
-        self.links.succeed(order, successor)
+        self.links.succeed(successor)
 
     def _take(self, fields: dict[str, object]) -> MarketOrder:
         """Give an admitted order to the market."""

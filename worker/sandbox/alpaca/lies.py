@@ -52,7 +52,7 @@ def replace_outside(door: AlpacaDoor, fault: Fault, order: MarketOrder) -> None:
     """Replace an order as a person does in the dashboard: under an id that is not ours."""
     if not order.is_live:
         return
-    extra = {"replaces": order_id(order), STRANGER: True}
+    extra = {**door.links.inherited(order), "replaces": order_id(order), STRANGER: True}
     changes: dict[str, object] = {"client_order_id": str(uuid.uuid4()), "extra": extra}
     if "quantity" in fault.options:
         changes["quantity"] = Decimal(str(fault.options["quantity"]))

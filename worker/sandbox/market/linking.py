@@ -50,13 +50,21 @@ class MarketLinks:
         self._children.setdefault(parent.number, []).append(child)
 
     def inherited(self, order: MarketOrder) -> dict[str, Any]:
-        """Return what links an order to the one it belongs to, for the order that takes its place."""
-        keys = ("order_class", "parent", "waits") if self.parent(order) is not None else ()
-        return {key: order.extra[key] for key in keys if key in order.extra}
+        """Return what links an order to the one it belongs to, for the order that takes its place.
 
-    def succeed(self, order: MarketOrder, successor: MarketOrder) -> None:
-        """Link the order that took the place of another as that one was."""
-        if (parent := self.parent(order)) is not None:
+        What takes the place of one that others exclude, and do not wait for, belongs to it as those do.
+        """
+        if self.parent(order) is not None:
+            links = {key: order.extra[key] for key in ("parent", "waits") if key in order.extra}
+        elif any(not child.extra.get("waits") for child in self.children(order)):
+            links = {"parent": order.number, "waits": False}
+        else:
+            return {}
+        return links | {key: order.extra[key] for key in ("order_class",) if key in order.extra}
+
+    def succeed(self, successor: MarketOrder) -> None:
+        """Link the order that took the place of another as that one was: its `extra` says how."""
+        if (parent := self.parent(successor)) is not None:
             self.add(parent, successor)
 
     def _on_event(self, event: MarketEvent) -> None:
@@ -65,6 +73,8 @@ class MarketLinks:
         if not (filled or ended):
             return
         for child in self.children(order):
+            if event.kind == "replaced" and not child.extra.get("waits"):
+                continue
             if not (child.extra.get("waits") and filled):
                 self._market.cancel(child)
             elif child.waits:

@@ -134,6 +134,12 @@ def has_any_sign(symbol: str) -> bool:
     return thing is not None and thing.kind == "future"
 
 
+def has_hours(symbol: str) -> bool:
+    """Tell whether it trades at some hours only: coins trade always."""
+    thing = listed(symbol)
+    return thing is None or thing.kind != "crypto"
+
+
 def multiplier(symbol: str) -> Decimal:
     """Return money per unit and unit of price: 1 of shares."""
     thing = listed(symbol)

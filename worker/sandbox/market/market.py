@@ -1,7 +1,7 @@
 """One simulated market behind all doors: matching, accounts and the ledger of every order that reached a door.
 
 Runs on one asyncio loop; nothing here is thread-safe and nothing here knows a wire protocol. The doors translate.
-The market never closes. `Market.place` itself consumes the faults `no_fill`, `partial` and `reject_after_accept`.
+It closes by a fault alone. `Market.place` itself consumes the faults `no_fill`, `partial` and `reject_after_accept`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from worker.sandbox.faults import Fault, Faults
 from worker.sandbox.market.accounts import Account, Books, Payment, Position, cents, commission_due
 from worker.sandbox.market.ledger import Ledger
 from worker.sandbox.market.listed import has_any_sign, multiplier
-from worker.sandbox.market.matching import TRAILS, execution_price, first_stop, sized_by_money
+from worker.sandbox.market.matching import TRAILS, execution_price, first_stop, rests, sized_by_money
 from worker.sandbox.market.orders import COPIED, Listener, MarketEvent, MarketOrder, State, Trade, names_of
 from worker.sandbox.market.packages import net_quote, price_of_leg, relink, units
 from worker.sandbox.market.prices import Candle, PriceBook, Quote
@@ -329,7 +329,7 @@ class Market:
         if not order.is_live:
             return
         immediate, waited = order.time_in_force in ("ioc", "fok"), not order.triggered
-        price = None if order.held or order.waits else execution_price(order, self._worth(order))
+        price = None if rests(order, self.faults) else execution_price(order, self._worth(order))
         short_of_all = order.time_in_force == "fok" and order.fill_cap is not None
         if price is not None and not short_of_all:
             self._fill(sized_by_money(order, price), price)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from decimal import ROUND_DOWN, Decimal
 from typing import TYPE_CHECKING
 
+from worker.sandbox.faults import Faults
 from worker.sandbox.market.accounts import CENT, cents
+from worker.sandbox.market.listed import has_hours
 from worker.sandbox.market.prices import Quote
 
 if TYPE_CHECKING:
@@ -40,6 +42,19 @@ def execution_price(order: MarketOrder, quote: Quote) -> Decimal | None:
         return price
     marketable = price <= order.limit_price if order.is_buy else price >= order.limit_price
     return price if marketable else None
+
+
+def rests(order: MarketOrder, faults: Faults) -> bool:
+    """Tell whether an order is not to trade now: it is held or waits for another one, or its market is closed."""
+    return order.held or order.waits or is_shut(order.door, order.symbol, faults)
+
+
+def is_shut(door: str, symbol: str, faults: Faults) -> bool:
+    """Tell whether a fault has closed the market in which this trades."""
+    shut = faults.peek(door, "market_closed", symbol) if has_hours(symbol) else None
+    if shut is not None:
+        faults.note_once(shut, door, symbol)
+    return shut is not None
 
 
 def sized_by_money(order: MarketOrder, price: Decimal) -> MarketOrder:

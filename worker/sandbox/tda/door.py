@@ -286,7 +286,7 @@ class TdaDoor(HttpDoor):
         if not order.is_live:
             raise self.dialect.no(400, f"Order in {status(order, self.dialect)} status cannot be replaced")
         fields["extra"] |= {"order_id": self.next_id(), **self.links.inherited(order)}
-        self.links.succeed(order, successor := self.keep(self.market.replace(order, **fields)))
+        self.links.succeed(successor := self.keep(self.market.replace(order, **fields)))
         return self._created(successor)
 
     def ours(self, symbol: str | None) -> str | None:

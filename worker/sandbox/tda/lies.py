@@ -218,7 +218,7 @@ def replace_outside(door: TdaDoor, order: MarketOrder, fields: Json, fault: Faul
 
     def replace() -> None:
         if order.is_live:
-            new["extra"]["order_id"] = door.next_id()
-            door.keep(door.market.replace(order, **new))
+            new["extra"] |= {"order_id": door.next_id(), **door.links.inherited(order)}
+            door.links.succeed(door.keep(door.market.replace(order, **new)))
 
     asyncio.get_running_loop().call_later(float(fault.options.get("seconds", 0.05)), replace)

@@ -2,8 +2,9 @@
 
 Faults: `accept_drop`, `accept_hang`, `garbage`, `half_reply` [share] and `error_code` [code, text] spoil the answer;
 `tif_preset` [text], `locate_hold` [seconds], `swallow_status`, `duplicate_status`, `slow` [seconds, reverse] and
-`revive` [after, seconds] change what follows. `revive`: shown alive first; `after` seconds later Inactive with 201,
-still in the books, and in another `seconds` it works again and fills, unless it was canceled.
+`revive` [after, seconds] change what follows; `market_closed` warns of what waits for its exchange. `revive`: shown
+alive first; `after` seconds later Inactive with 201, still in the books, and in another `seconds` it works again and
+fills, unless it was canceled.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from worker.sandbox.faults import Fault
+from worker.sandbox.market.matching import is_shut
 from worker.sandbox.tws.messages import TwsOrder, error, open_order
 from worker.sandbox.tws.wire import encode
 
 if TYPE_CHECKING:
     from worker.sandbox.tws.orders import OrderDesk, Outlet
 
-MANNERS = ("tif_preset", "locate_hold", "swallow_status", "duplicate_status", "slow", "revive")
+MANNERS = ("tif_preset", "locate_hold", "swallow_status", "duplicate_status", "slow", "revive", "market_closed")
+#: IB's warning of an order that waits for its exchange (docs/facts/ibkr.md#4.6).
+SHUT = "Order Message:\nWarning: your order will not be placed at the exchange until the next session, 09:30 US/Eastern"
 
 
 def answer(client: Outlet, tws: TwsOrder, fault: Fault) -> None:
@@ -49,6 +53,9 @@ def behave(desk: OrderDesk, client: Outlet, tws: TwsOrder, fault: Fault) -> None
         tws.why_held, tws.order.held = "locate", True
         client.answer(error(tws.order_id, 404, "Order held while securities are located.", client.version))
         loop.call_later(float(options.get("seconds", 0.2)), _work, desk, tws)
+    elif fault.kind == "market_closed":
+        if is_shut(tws.order.door, tws.order.symbol, desk.market.faults):
+            client.answer(error(tws.order_id, 399, SHUT, client.version))
     elif fault.kind == "swallow_status":
         tws.no_status = True
     elif fault.kind == "duplicate_status":

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Handler = Callable[["ApiClient", Fields], None]
 #: Faults that strike at a request, if they name its operation.
 _FAULTS = ("hang", "slow", "error_code", "half")
+#: The rest of what these two may meet is the desk's.
+_OWN_FAULTS: dict[str, tuple[str, ...]] = {"place": (), "cancel": ("slow",)}
 #: The messages that say that a listing is complete: open orders, executions, positions, completed orders.
 _ENDS = frozenset({53, 55, 62, 102})
 _NO_SECURITY = "No security definition has been found for the request"
@@ -87,9 +89,7 @@ class Requests:
             session.error(-1, 505, f"Unknown message id: {kind}")
             return
         operation, handler = self._handlers[kind]
-        fault = None
-        if operation not in ("place", "cancel"):
-            fault = self._market.faults.take_aimed(self._door.name, _FAULTS, operation)
+        fault = self._market.faults.take_aimed(self._door.name, _OWN_FAULTS.get(operation, _FAULTS), operation)
         if fault is not None and fault.kind == "slow":
             self._door.later(float(fault.options.get("seconds", 1.0)), partial(handler, session, fields))
         elif fault is not None and fault.kind == "error_code":
