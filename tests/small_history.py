@@ -41,6 +41,7 @@ def write_small_history(database: Database) -> None:
             insert(bars).values(
                 broker="alpaca", symbol="AAPL", timeframe="1Min", start=datetime(2026, 11, 23, 18, 5, tzinfo=UTC),
                 open=D("229.90"), high=D("230.20"), low=D("229.80"), close=D("230.00"), volume=D(1000),
+                complete=True,
             )
         )  # fmt: skip
 

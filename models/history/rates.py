@@ -3,7 +3,8 @@
 | what tells it                                        | its time               |
 |------------------------------------------------------|------------------------|
 | an execution in the pair: ours, archived, of others  | when it traded         |
-| a stored bar of a day or shorter: its close          | the end of the bar     |
+| a stored bar of a day or shorter: its close, where   | the end of the bar     |
+| it was over when its broker was asked for it         |                        |
 | the price by which limits judged an order            | as `reference_prices`  |
 
 The newest by the end of the day in New York counts, or by now; one that is older than a week is none. The pair may be
@@ -127,7 +128,7 @@ class Rates:
         for broker, frame in self._bars[pair]:
             if (last := _last_begin(frame, until)) is None:
                 continue
-            mine = (b.broker == broker, b.symbol == pair, b.timeframe == frame, b.start <= last)
+            mine = (b.broker == broker, b.symbol == pair, b.timeframe == frame, b.start <= last, b.complete)
             bar = self._connection.execute(
                 select(b.start, b.close).where(*mine).order_by(b.start.desc()).limit(1)
             ).first()

@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, TypedDict, TypeVar, cast
 
 from pydantic import TypeAdapter
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, or_, select
 
 from models.encoding import to_json
 from models.errors import InvalidOrder, InvalidRequest
@@ -91,24 +91,43 @@ def insert_fetch(
     )
 
 
-def store_bars(connection: Connection, broker: str, symbol: str, timeframe: str, page: Sequence[Bar]) -> None:
-    """Write bars; one that is there already takes the new values, so a bar that was still forming gets its end."""
+def store_bars(
+    connection: Connection, broker: str, symbol: str, frame: Timeframe, page: Sequence[Bar], asked_at: datetime
+) -> None:
+    """Write bars; one that is there already takes the new values, so a bar that was still forming gets its end.
+
+    Args:
+        connection: to write by.
+        broker: who told them.
+        symbol: whose they are.
+        frame: their size.
+        page: the bars.
+        asked_at: what ended later was still forming; a complete bar that is there is not overwritten by such a one.
+    """
     if not page:
         return
     statement = upsert(connection, bars)
     keys = ("broker", "symbol", "timeframe", "start")
-    values = {name: statement.excluded[name] for name in _BAR}
-    same = {"broker": broker, "symbol": symbol, "timeframe": timeframe}
+    values = {name: statement.excluded[name] for name in (*_BAR, "complete")}
+    same = {"broker": broker, "symbol": symbol, "timeframe": frame.name}
     told = ("start", *_BAR)
+    rows = [
+        {**same, **{name: getattr(bar, name) for name in told}, "complete": frame.end(bar.start) <= asked_at}
+        for bar in page
+    ]
     connection.execute(
-        statement.on_conflict_do_update(index_elements=[bars.c[name] for name in keys], set_=values),
-        [{**same, **{name: getattr(bar, name) for name in told}} for bar in page],
+        statement.on_conflict_do_update(
+            index_elements=[bars.c[name] for name in keys],
+            set_=values,
+            where=or_(statement.excluded.complete, bars.c.complete.is_not(True)),
+        ),
+        rows,
     )
 
 
 def read_bars(connection: Connection, broker: str, wanted: BarsRequest) -> list[BarRow]:
     """Return the stored bars of one broker that a request asks for, oldest first."""
-    columns = (bars.c[name] for name in ("start", *_BAR, "broker", "symbol", "timeframe"))
+    columns = (bars.c[name] for name in ("start", *_BAR, "broker", "symbol", "timeframe", "complete"))
     query = select(*columns).where(wanted.at(broker)).order_by(bars.c.start)
     return fetch_rows(connection, query, BarRow)
 
@@ -155,6 +174,10 @@ class BarsRequest:
     def pages(self, cursor: datetime | None) -> Iterator[tuple[datetime, datetime]]:
         """Return the stretches to ask for one after the other; everything before the cursor is stored."""
         return self.frame.pages(cursor or self.start, self.end)
+
+    def asked_by(self, now: datetime) -> datetime:
+        """Return until when its bars are told as they ended: to the end of the stretch, or to now."""
+        return min(self.frame.around(self.start, self.end)[1], now)
 
     def share_done(self, until: datetime) -> Decimal:
         """Return how much of the stretch is done, 0 to 1."""

@@ -216,6 +216,7 @@ class BarRow(TypedDict):
     low: Decimal
     close: Decimal
     volume: Decimal
+    complete: bool | None
 
 
 class AccountRow(TypedDict):

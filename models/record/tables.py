@@ -306,6 +306,8 @@ bars = Table(
     Column("low", Money, nullable=False),
     Column("close", Money, nullable=False),
     Column("volume", Money, nullable=False),
+    #: Whether its interval was over when its broker was asked for it; null: nobody knows (of before 0045).
+    Column("complete", Boolean),
 )
 
 account_snapshots = Table(

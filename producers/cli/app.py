@@ -244,7 +244,10 @@ def tell(
         show.rows(found, columns, title=title, wide=form.wide, keys=keys)
 
 
-def listing(table: Table, columns: Sequence[str], form: Form, *, limit: int | None = None, **filters: Any) -> None:
+def listing(
+    table: Table, columns: Sequence[str], form: Form, *, limit: int | None = None, keys: Collection[str] = (),
+    **filters: Any,
+) -> None:  # fmt: skip
     """Print rows of a view, newest first, and say so where that is not all of them."""
     what = table.name.removeprefix("v_").replace("_", " ")
     filters = fitting(table, what, **filters)
@@ -254,7 +257,7 @@ def listing(table: Table, columns: Sequence[str], form: Form, *, limit: int | No
         found = h.rows(table, limit=most, **filters)
         count = h.count(table, **filters) if most is not None and len(found) == most and show.err.is_terminal else 0
     # Only an empty list needs a name: the columns say what the others are.
-    tell(found, columns, form, table=table, title="" if found else what)
+    tell(found, columns, form, table=table, title="" if found else what, keys=keys)
     if count > len(found):
         show.note(f"{len(found):,} of {count:,} shown; --limit {count} shows all")
 

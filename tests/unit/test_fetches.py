@@ -263,11 +263,41 @@ def test_a_bar_that_was_still_forming_is_refreshed(database: Database) -> None:
     day = at_new_york(2025, 12, 1)
     for close in ("10.25", "10.5"):
         with database.write() as connection:
-            store_bars(connection, "ibkr", "SPY", "1Day", [bar(day, close), bar(day + DAY, close)])
-            store_bars(connection, "alpaca", "SPY", "1Day", [bar(day, "9")])
+            store_bars(connection, "ibkr", "SPY", TIMEFRAMES["1Day"], [bar(day, close), bar(day + DAY, close)], NOW)
+            store_bars(connection, "alpaca", "SPY", TIMEFRAMES["1Day"], [bar(day, "9")], NOW)
     with database.read() as connection:
         assert [row["close"] for row in read_bars(connection, "ibkr", wanted)] == [Decimal("10.5")] * 2
         assert [row["close"] for row in read_bars(connection, "alpaca", wanted)] == [Decimal(9)]
+
+
+def test_a_bar_says_whether_it_was_over_when_its_broker_was_asked(database: Database) -> None:
+    """What was over stays so: an answer that was asked for earlier and comes later does not put it back."""
+    day, one = at_new_york(2025, 12, 1), TIMEFRAMES["1Day"]
+    told = []
+    for asked_at, close in ((DAY * 3 / 2, "10"), (DAY * 2, "11"), (DAY * 3 / 2, "10"), (DAY * 3, "12")):
+        with database.write() as connection:
+            store_bars(connection, "ibkr", "SPY", one, [bar(day, close), bar(day + DAY, close)], day + asked_at)
+        with database.read() as connection:
+            rows = read_bars(connection, "ibkr", parse_bars(request(), NOW))
+        told.append([(str(row["close"]), row["complete"]) for row in rows])
+    begun, over = [("10", True), ("10", False)], [("11", True), ("11", True)]
+    assert told == [begun, over, [("10", True), ("11", True)], [("12", True), ("12", True)]]
+
+
+@pytest.mark.parametrize(
+    ("timeframe", "end", "now", "by"),
+    [
+        ("1Min", None, "15:30:20", "15:30:20"), ("1Min", "2025-12-05T12:00:30Z", "15:30:20", "12:00:30"),
+        ("1Day", "2025-12-04T17:00:00Z", "15:30:20", None), ("1Day", None, "15:30:20", "15:30:20"),
+    ],
+)  # fmt: skip
+def test_bars_are_told_to_their_end_up_to_the_end_of_what_was_asked_for_and_to_now(
+    timeframe: str, end: str | None, now: str, by: str | None
+) -> None:
+    moment = datetime.fromisoformat(f"2025-12-05T{now}+00:00")
+    wanted = parse_bars({"symbol": "SPY", "timeframe": timeframe, "start": "2025-12-01", "end": end}, moment)
+    right = at_new_york(2025, 12, 5) if by is None else datetime.fromisoformat(f"2025-12-05T{by}+00:00")
+    assert wanted.asked_by(moment) == right, "a bar of a day is asked for as a whole, one within it may be cut"
 
 
 # -- FRAMES ---

@@ -35,13 +35,22 @@ def ledger(database: Database) -> TradeLedger:
     return made
 
 
-def bar(database: Database, symbol: str, start: datetime, close: str, timeframe: str = "1Min") -> None:
+def bar(
+    database: Database, symbol: str, start: datetime, close: str, timeframe: str = "1Min", complete: bool | None = True
+) -> None:
     """Store a bar as if a broker had told it."""
     prices = dict.fromkeys(("open", "high", "low"), D(close))
     with database.write() as connection:
         connection.execute(
             insert(bars).values(
-                broker="ibkr", symbol=symbol, timeframe=timeframe, start=start, close=D(close), volume=D(0), **prices
+                broker="ibkr",
+                symbol=symbol,
+                timeframe=timeframe,
+                start=start,
+                close=D(close),
+                volume=D(0),
+                complete=complete,
+                **prices,
             )
         )
 
@@ -101,6 +110,20 @@ def test_a_bar_of_a_day_counts_when_it_is_over_and_none_of_a_week_does(ledger: T
     bar(ledger.database, "CAD/USD", midnight - timedelta(days=7), "0.1", "1Week")
     over = midnight + timedelta(days=1)
     assert [(row[2], row[5]) for row in asked(ledger)] == [(D(12), over), (D(14), over)]
+
+
+@pytest.mark.parametrize("timeframe", ["1Day", "1Hour"])
+@pytest.mark.parametrize("complete", [False, None], ids=["forming", "nobody knows"])
+def test_a_bar_that_was_told_while_it_formed_is_no_rate_of_its_day(
+    ledger: TradeLedger, timeframe: str, complete: bool | None
+) -> None:
+    midnight = datetime(2026, 1, 5, 5, tzinfo=UTC)
+    bar(ledger.database, "CAD/USD", midnight, "0.9", timeframe, complete)
+    assert [(row[2], row[-1]) for row in asked(ledger)] == [(None, 1), (None, 1)]
+    bar(ledger.database, "CAD/USD", midnight - timedelta(days=1), "0.7", timeframe)
+    found = asked(ledger)
+    before = midnight if timeframe == "1Day" else midnight - timedelta(hours=23)
+    assert [(row[2], row[5]) for row in found] == [(D(12), before), (D(14), before)], "the last that was over"
 
 
 @pytest.mark.parametrize("on_postgres", [False, True], ids=["sqlite", "postgresql"])

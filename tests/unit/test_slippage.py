@@ -113,12 +113,13 @@ TWO_MINUTES = [("10.2", "9.8", "10", 100), ("11.1", "10.9", "11", 300)]
     [
         (TWO_MINUTES, "10.75"),
         (TWO_MINUTES[:1], None),  # of the second minute nobody knows
+        ([*TWO_MINUTES[:1], (*TWO_MINUTES[1], False)], None),  # told while it formed
         ([], None),
         ([("10", "10", "10", 0)] * 2, None),  # nothing was traded
     ],
 )
 def test_the_mean_of_the_market_is_told_where_every_minute_of_the_order_has_its_bar(
-    database: Database, put: Put, minutes: list[tuple[str, str, str, int]], vwap: str | None
+    database: Database, put: Put, minutes: list[Any], vwap: str | None
 ) -> None:
     put("o-1", attempt={"started_at": NOW + timedelta(seconds=20)})
     booked(database, D(11), NOW + timedelta(seconds=30), NOW + timedelta(seconds=80))
@@ -130,8 +131,9 @@ def test_the_mean_of_the_market_is_told_where_every_minute_of_the_order_has_its_
             "close": D(close),
             "volume": D(volume),
             "start": NOW + timedelta(minutes=place),
+            "complete": not forming,
         }
-        for place, (high, low, close, volume) in enumerate(minutes)
+        for place, (high, low, close, volume, *forming) in enumerate(minutes)
     ]
     others = [row | {"broker": "ibkr", "timeframe": "5Min", "close": D(99)} for row in told[:1]]
     others += [row | {"broker": "alpaca", "timeframe": "1Min", "close": D(99)} for row in told]

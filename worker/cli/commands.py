@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import typer
 
-from producers.cli import data, earnings, events, exports, groups, instruments, lists, logs, orders, preview
+from producers.cli import accounts, data, earnings, events, exports, groups, instruments, lists, logs, orders, preview
 from worker.cli import (
     approvals,
     archive,
@@ -86,6 +86,8 @@ COMMANDS: Mapping[str, Mapping[str, Command | Subcommands]] = {
     "Results": {
         "pnl": earnings.pnl,
         "tca": earnings.tca,
+        "equity": accounts.equity,
+        "cash": accounts.cash,
         "report": earnings.report,
         "export": exports.write,
         "import": Subcommands("Take into the record what a broker tells by file.", {"flex": imports.flex}),

@@ -133,10 +133,11 @@ class FetchRows:
         moved: FetchChanges = {"cursor": until, "stored": row["stored"] + len(page), "tries": 0}
         if page.left_out:  # whoever goes on from the cursor goes on counting
             moved["result"] = {"left_out": left_out(row) + page.left_out}
+        asked_at = wanted.asked_by(min(row["created_at"], now))
         values = {**moved, "progress": wanted.share_done(until), "updated_at": now, "lease_until": self._lease(now)}
 
         def work(connection: Connection) -> None:
-            store_bars(connection, self.broker, wanted.symbol, wanted.frame.name, page)
+            store_bars(connection, self.broker, wanted.symbol, wanted.frame, page, asked_at)
             if not connection.execute(update(fetches).where(self._mine(row)).values(**values)).rowcount:
                 raise Taken(row["fetch_id"])
 
