@@ -86,7 +86,7 @@ def cash(
     from models.history import v_cash
 
     listing(
-        v_cash, _CASH_COLUMNS, Form(json, out, wide), kind=words("--kind", kind, CashKind),
+        v_cash, _CASH_COLUMNS, Form(json, out, wide, ("at", "broker")), kind=words("--kind", kind, CashKind),
         symbol=symbol and symbol.upper(), currency=currency and currency.upper(), **placed(broker, account),
-        since=moment("--since", since), until=moment("--until", until), limit=limit, keys=("at", "broker"),
+        since=moment("--since", since), until=moment("--until", until), limit=limit,
     )  # fmt: skip

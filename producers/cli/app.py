@@ -198,6 +198,8 @@ class Form:
     json: bool = False
     out: Path | None = None
     wide: bool = False
+    #: Columns of a listing that say which row is which, and stay in the narrowest terminal.
+    keys: Collection[str] = ()
 
     def __post_init__(self) -> None:
         if self.out is not None:
@@ -244,10 +246,7 @@ def tell(
         show.rows(found, columns, title=title, wide=form.wide, keys=keys)
 
 
-def listing(
-    table: Table, columns: Sequence[str], form: Form, *, limit: int | None = None, keys: Collection[str] = (),
-    **filters: Any,
-) -> None:  # fmt: skip
+def listing(table: Table, columns: Sequence[str], form: Form, *, limit: int | None = None, **filters: Any) -> None:
     """Print rows of a view, newest first, and say so where that is not all of them."""
     what = table.name.removeprefix("v_").replace("_", " ")
     filters = fitting(table, what, **filters)
@@ -257,7 +256,7 @@ def listing(
         found = h.rows(table, limit=most, **filters)
         count = h.count(table, **filters) if most is not None and len(found) == most and show.err.is_terminal else 0
     # Only an empty list needs a name: the columns say what the others are.
-    tell(found, columns, form, table=table, title="" if found else what, keys=keys)
+    tell(found, columns, form, table=table, title="" if found else what, keys=form.keys)
     if count > len(found):
         show.note(f"{len(found):,} of {count:,} shown; --limit {count} shows all")
 
