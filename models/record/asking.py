@@ -34,10 +34,18 @@ class Questionnaire:
 
     def answer(self) -> None:
         """Send all questions, and hand over the answers in the order of the questions."""
+        if self._asked:
+            with together(self.connection):
+                take = self.send()
+            take()
+
+    def send(self) -> Callable[[], None]:
+        """Send all questions in somebody's block of `together`; what is returned hands over the answers after it."""
         asked, self._asked = self._asked, []
-        if not asked:
-            return
-        with together(self.connection):
-            cursors = [send() for send, _ in asked]
-        for (_, take), cursor in zip(asked, cursors, strict=True):
-            take(cursor)
+        cursors = [send() for send, _ in asked]
+
+        def take_all() -> None:
+            for (_, take), cursor in zip(asked, cursors, strict=True):
+                take(cursor)
+
+        return take_all

@@ -15,6 +15,7 @@ from weakref import proxy
 from sqlalchemy import Connection, select
 
 from models.clock import utcnow
+from models.record.asking import Questionnaire
 from models.record.baselines import follow
 from models.record.database import Database
 from models.record.groups import keep_together
@@ -25,7 +26,7 @@ from models.record.statements import Query, among, insert_many, together, update
 from models.record.tables import attempts, fills, order_events, orders
 from models.record.told import changed
 from models.record.tombstones import archived_rows, not_there
-from models.record.usage import difference, is_counted, keep, total, uses
+from models.record.usage import add_to_tallies, difference, is_counted, total, uses
 from models.reports import Report
 
 _MINE = among(orders.c.client_order_id, "ids")
@@ -172,23 +173,31 @@ class OrderBatch:
             raise not_there(self.connection, client_order_id)
         return OrderRecord(proxy(self), cast("ReadableOrder", row))
 
-    def write(self) -> None:
-        """Write everything that changed, and nothing else; the transaction's end makes it durable."""
+    def write(self, *, ending: bool = False) -> None:
+        """Write everything that changed, and nothing else; the transaction's end makes it durable.
+
+        Args:
+            ending: nothing is left to do in the transaction, so that its commit goes along where it can.
+        """
         keep_together(self)
         connection, entries = self.connection, [*self.entries.values(), *self.denied.values()]
         begun = [e.attempts[no] for e in entries for no in e.new_attempts]
-        with together(connection):
+        moved, tallies = [move for e in entries for move in e.moves()], Questionnaire(connection)
+        if counted := [e for e in entries if is_counted(e.attempts)]:
+            used = total(difference(e.used, uses(e.order, e.attempts)) for e in counted)
+            add_to_tallies(tallies, used)
+        with together(connection, ending=ending and not moved):
             update_many(connection, orders, [change for e in entries for change in e.order_changes()])
             insert_many(connection, attempts, [{n: v for n, v in row.items() if v is not None} for row in begun])
             update_many(connection, attempts, [change for e in entries for change in e.attempt_changes()])
             insert_many(connection, fills, [by_name(row) for e in entries for row in e.new_fills])
             update_many(connection, fills, [change for e in entries for change in e.fill_changes()])
             insert_many(connection, order_events, [row for e in entries for row in e.events])
+            take = tallies.send()
+        take()
         changed(connection, [e.id for e in entries if e.events or e.changed])
-        if counted := [e for e in entries if is_counted(e.attempts)]:
-            keep(connection, total(difference(e.used, uses(e.order, e.attempts)) for e in counted))
         self.tell()
-        if moved := [move for e in entries for move in e.moves()]:
+        if moved:
             follow(connection, moved, self.now)
 
     def tell(self) -> None:

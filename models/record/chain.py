@@ -21,7 +21,7 @@ from models.record.key_rows import ChainRow
 from models.record.key_tables import journal_chain
 from models.record.statements import fetch, upsert
 from models.record.stream import settled
-from models.record.tables import control_events, fills, order_events, orders
+from models.record.tables import attempts, control_events, fills, order_events, orders
 
 #: The journals, by their names.
 JOURNALS: dict[str, Table] = {table.name: table for table in (order_events, control_events)}
@@ -184,7 +184,7 @@ def _head(link: ChainRow, before: str) -> str:
 
 
 def _what_rows_say(connection: Connection) -> Iterator[str]:
-    for look in (_rows, _statuses, _fills):
+    for look in (_rows, _statuses, _tries, _fills):
         yield from look(connection)
 
 
@@ -209,6 +209,15 @@ def _statuses(connection: Connection) -> Iterator[str]:
     )
     for id_, status, told in connection.execute(other.order_by(o.client_order_id)):
         yield f"order {id_}: {status} by its row, {told} by the journal"
+
+
+def _tries(connection: Connection) -> Iterator[str]:
+    """Say which orders name an attempt that they were never at, though they were at others."""
+    a, o = attempts.c, orders.c
+    of_it = exists().where(a.client_order_id == o.client_order_id)
+    named = select(o.client_order_id, o.attempt_no).where(of_it, ~of_it.where(a.attempt_no == o.attempt_no))
+    for id_, number in connection.execute(named.order_by(o.client_order_id)):
+        yield f"order {id_}: its row names attempt {number}, and it was never at that one"
 
 
 def _fills(connection: Connection) -> Iterator[str]:

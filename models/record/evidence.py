@@ -13,7 +13,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, func, or_, select
+from sqlalchemy import Connection, and_, case, exists, func, or_, select
 
 from models.encoding import to_json
 from models.kinds import EXTRAS
@@ -112,7 +112,8 @@ def unresolved(
 
     Attempts whose outcome is unknown; live orders that no listing of their broker has any more, or whose status there
     says nothing; cancels that had no effect; wishes that wait for the worker that alone may carry them out; attempts
-    that are alive though given up; orders of which the broker changed an execution that the record does not have.
+    that are alive though given up; orders of which the broker changed an execution that the record does not have, and
+    live ones whose row was changed by hand.
 
     Args:
         database: the record.
@@ -126,7 +127,7 @@ def unresolved(
         The columns of the attempt, with `sent` (what was sent, when, by whom, under which id), `asked` (how, how often,
         when last, when next), `answers` (what came back, by kind); or null: `waits_for` (who has to be alive for its
         cancel or replace), `unclear` (a status that says nothing), `unexplained` (a change that fits no execution),
-        `cannot_ask` (why its broker cannot be asked now).
+        `altered` (what somebody has written into its row), `cannot_ask` (why its broker cannot be asked now).
     """
     now, a, o = datetime.now(UTC), attempts.c, orders.c
     late = a.started_at < now - timedelta(seconds=longest_send_s)
@@ -142,22 +143,36 @@ def unresolved(
         unindexed(a.outcome) == str(Outcome.ACCEPTED),
         or_(lost, canceling, waiting, unclear),
     )
+    tries = attempts.alias()
+    of_it = select(func.max(tries.c.attempt_no)).where(tries.c.client_order_id == o.client_order_id)
+    is_at_it = exists().where(tries.c.client_order_id == o.client_order_id, tries.c.attempt_no == o.attempt_no)
+    altered = and_(live, ~is_at_it, a.attempt_no == of_it.scalar_subquery())
     open_ = or_(a.outcome == str(Outcome.UNKNOWN), (a.outcome == str(Outcome.SENDING)) & late)
     terms = [o[name] for name in (*_SENT, "strategy", "status", "expires_at")]
     told = [case((which, o.reason)).label(name) for name, which in (("waits_for", waiting), ("unclear", unclear))]
+    told.append(case((and_(live, ~is_at_it), o.attempt_no)).label("altered"))
     joined = select(attempts, *terms, *told).join_from(attempts, orders, a.client_order_id == o.client_order_id)
     with database.read() as connection:
         changes = _unexplained(connection, unexplained_since) if unexplained_since else {}
         asks = and_(a.client_order_id.in_(changes), a.attempt_no == o.attempt_no)
-        ways = (open_, ends, STRAY, *([asks] if changes else []))
+        ways = (open_, ends, STRAY, altered, *([asks] if changes else []))
         found = [connection.execute(joined.where(which)).mappings().all() for which in ways]
     by_key = {(row["client_order_id"], row["attempt_no"]): dict(row) for part in found for row in part}
     rows = sorted(by_key.values(), key=lambda row: row["started_at"])
     why = {name: unreachable(database, name, dead_after_s) for name in {row["broker"] for row in rows}}
     return [
-        _shown(row | {"unexplained": changes.get(row["client_order_id"])}) | {"cannot_ask": why[row["broker"]]}
+        _shown(row | {"unexplained": changes.get(row["client_order_id"]), "altered": _altered(row)})
+        | {"cannot_ask": why[row["broker"]]}
         for row in rows
     ]
+
+
+def _altered(row: Row) -> str | None:
+    """Say that somebody has changed an order's row, and what is to be done; None where nobody has."""
+    if row["altered"] is None:
+        return None
+    words = f"its row was changed by hand: it names attempt {row['altered']}, that it was never at"
+    return f"{words}, and nothing its broker tells of it is booked; see `corro db verify`, write attempt_no back"
 
 
 def _unexplained(connection: Connection, since: datetime) -> dict[str, str]:
@@ -202,7 +217,7 @@ def _shown(row: Row) -> Row:
             "next_at": row["next_check_at"],
         },
         "answers": evidence.get("answers", {}),
-        "latest": row["waits_for"] or row["unclear"] or row["unexplained"] or latest(evidence),
+        "latest": row["altered"] or row["waits_for"] or row["unclear"] or row["unexplained"] or latest(evidence),
     }
 
 

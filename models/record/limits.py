@@ -32,14 +32,14 @@ from models.risk.names import (
 from models.vocabulary import CLOSING, Side
 
 log = structlog.get_logger()
-_ROWS = Query(select(risk_limits), RiskLimitRow)
+LIMIT_ROWS = Query(select(risk_limits), RiskLimitRow)
 #: A producer's reading of the rows is good for so long, seconds: the claim reads them anew.
 _GOOD_S = 2.0
 
 
 def limit_rows(connection: Connection) -> list[Limit]:
     """Return the limits that people have set, those whose time is over included."""
-    return [limit_of(row) for row in _ROWS.rows(connection)]
+    return [limit_of(row) for row in LIMIT_ROWS.rows(connection)]
 
 
 def limit_of(row: RiskLimitRow) -> Limit:
@@ -69,7 +69,7 @@ def put_limit(connection: Connection, limit: Limit, reason: str, now: datetime) 
 def take_limits(connection: Connection, places: Iterable[tuple[str, str, str]]) -> list[Limit]:
     """Remove limits that people have set, those that cannot be read as well; returns those that there were."""
     r, taken = risk_limits.c, []
-    rows = {(row["scope_kind"], row["scope"], row["name"]): row for row in _ROWS.rows(connection)}
+    rows = {(row["scope_kind"], row["scope"], row["name"]): row for row in LIMIT_ROWS.rows(connection)}
     for kind, scope, name in places:
         if (row := rows.get((kind, scope, name))) is not None:
             mine = (r.scope_kind == kind) & (r.scope == scope) & (r.name == name)

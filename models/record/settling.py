@@ -18,10 +18,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypedDict
 
-from sqlalchemy import text
+from sqlalchemy import literal_column, select, text
 
 from models.record.database import Database
+from models.record.statements import Query
 
 #: The longest that claims are waited for, seconds: one takes milliseconds.
 PATIENCE_S = 5.0
@@ -31,8 +33,23 @@ _HOLD = text(f"SELECT pg_advisory_xact_lock({_BEING_SET})")
 _TOGETHER = "pg_advisory_xact_lock(hashtext('corro.risk'))"
 #: Taken by whoever counts several orders together.
 LOCK = text(f"SELECT {_TOGETHER}")
-#: The same by whoever wants to send them; where the second answer is false, a limit is being set, and nothing is sent.
-COUNT_TOGETHER = text(f"SELECT {_TOGETHER}, pg_try_advisory_xact_lock_shared({_BEING_SET})")
+
+
+class Together(TypedDict):
+    """Whether everything can be seen that was sent without a limit; otherwise one is being set, and nothing is sent."""
+
+    is_known: bool
+
+
+#: The same by whoever wants to send them. What is asked after it, be it in the same round trip, sees what all have
+#: sent who took the lock before: each statement reads what is committed when it begins.
+COUNT_TOGETHER = Query(
+    select(
+        literal_column(_TOGETHER).label("waited"),
+        literal_column(f"pg_try_advisory_xact_lock_shared({_BEING_SET})").label("is_known"),
+    ),
+    Together,
+)
 #: Transactions that read rows of orders for a change, or change them.
 _WRITERS = text("""
     SELECT l.virtualtransaction, l.pid FROM pg_locks l

@@ -130,11 +130,16 @@ def update_many(connection: Connection, table: Table, changes: Iterable[Change])
 
 
 @contextmanager
-def together(connection: Connection) -> Iterator[None]:
-    """Send the statements of a block in one round trip; what they did is known at its end. PostgreSQL only."""
+def together(connection: Connection, *, ending: bool = False) -> Iterator[None]:
+    """Send the statements of a block in one round trip; what they did is known at its end. PostgreSQL only.
+
+    Of the block that is the `ending` of a transaction the commit goes along, and whoever began that finds it done.
+    """
     driver = _driver(connection)
     with driver.pipeline() if connection.dialect.name == "postgresql" else nullcontext():
         yield
+        if ending and connection.dialect.name == "postgresql" and not driver.autocommit:
+            driver.execute("COMMIT")
 
 
 def _with_begin(connection: Connection) -> AbstractContextManager[object]:
@@ -386,9 +391,8 @@ class _Prepared:
         if len(rows) == 1:
             cursor.execute(self.text, self.values(rows[0]))
         elif self.many is None:
-            cursor.executemany(
-                self.text, cast("Sequence[dict[str, object]]", [self.values(row) for row in rows])
-            )  # or lists
+            values = [self.values(row) for row in rows]
+            cursor.executemany(self.text, cast("Sequence[dict[str, object]]", values))  # or lists
         else:
             plain = [{name: row[name] if to is None else to(row[name]) for name, to in self.plain} for row in rows]
             cursor.execute(self.many, {**self.many_own, _ROWS: encoding.text(plain)})

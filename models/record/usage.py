@@ -179,10 +179,16 @@ def _made_addition(connection: Connection) -> Query[_Added]:
 
 
 def keep(connection: Connection, changes: Uses) -> None:
-    """Add changes to the tallies, in one order of keys so that two transactions never deadlock."""
+    """Add changes to the tallies."""
     asking = Questionnaire(connection)
+    add_to_tallies(asking, changes)
+    asking.answer()
+
+
+def add_to_tallies(asking: Questionnaire, changes: Uses) -> None:
+    """Ask for changes to be added to the tallies, in one order of keys so that two transactions never deadlock."""
+    connection = asking.connection
     for key, values in sorted(changes.items()):
         whole = {name: int(values[name]) for name in ("sent", "open_orders")}
         row: dict[str, object] = {**dict(zip(KEY, key, strict=True)), **values, **whole, "realized": _ZERO}
         asking.ask(_addition(connection), len, **row)
-    asking.answer()

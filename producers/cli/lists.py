@@ -142,7 +142,8 @@ def attempts(
 def unresolved(out: Out = None, wide: Wide = False, json: Json = False) -> None:
     """List attempts whose outcome is unknown, with the evidence. Nothing is sent again until that is settled.
 
-    Also what nobody can explain of an order: a cancel without effect, a status that says nothing, a changed execution.
+    Also what nobody can explain of an order: a cancel without effect, a status that says nothing, a changed execution,
+    a row that somebody has changed by hand.
     """
     from models.record.evidence import unresolved as open_attempts
     from models.settings import load_settings

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
+from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import event, insert, select, update
 
 from models.errors import DatabaseUnavailable
 from models.messages import OrderRequest
@@ -17,6 +21,7 @@ from models.record.intake import Intake
 from models.record.limits import limit_rows
 from models.record.settling import claims_end
 from models.record.tables import orders, position_snapshots, workers
+from models.risk.facts import ReferencePrice
 from models.risk.names import Limit, RiskSettings
 from models.settings import BrokerSettings, Settings
 from tests.kit import eventually
@@ -28,7 +33,23 @@ from worker.orders.selection import named
 from worker.positions.closing import Asked
 from worker.positions.reading import keep
 from worker.risk.changes import set_limit
+from worker.risk.prices import keep_prices
 from worker.runtime.clock import utcnow
+
+_TEN = """
+[risk]
+max_quantity = 1000
+max_value = 100000
+collar_percent = 1000
+price_max_age = 60
+orders_per_minute = 10000
+messages_per_minute = 10000
+max_open_orders = 10000
+max_position = 10000
+max_open_value = 1000000
+max_day_value = 1000000
+max_day_loss = 1000000
+"""
 
 
 @contextmanager
@@ -174,6 +195,59 @@ def test_a_limit_that_is_set_while_a_claim_is_under_way_is_passed_by_nobody(data
     with database.read() as connection:
         mine = select(orders.c.reason_code).where(orders.c.client_order_id == second.client_order_id)
         assert connection.execute(mine).scalar_one() == "position"
+
+
+@contextmanager
+def waits_for(database: Database, path: Path) -> Iterator[list[str]]:
+    """Collect how often somebody waited for the server in a block, by what ended what was sent."""
+    waited: list[str] = []
+
+    def note(driver: Any, *_: object) -> None:
+        driver.pgconn.trace(file.fileno())
+
+    def no_more(driver: Any, *_: object) -> None:
+        driver.pgconn.untrace()
+
+    with path.open("w+") as file:
+        event.listen(database.engine, "checkout", note)
+        event.listen(database.engine, "checkin", no_more)
+        yield waited
+        event.remove(database.engine, "checkout", note)
+        event.remove(database.engine, "checkin", no_more)
+        words = [line.split("\t") for line in path.read_text().splitlines()]
+        waited += [one[3] for one in words if one[1:2] == ["F"] and one[3] in ("Sync", "Query")]
+
+
+def test_a_claim_under_ten_limits_waits_four_times_for_the_server(database: Database, tmp_path: Path) -> None:
+    """For its begin, for the orders with the limits, for all they are asked of, and for what is written with its commit."""
+    terms = tomllib.loads(_TEN)["risk"]
+    settings = Settings.model_construct(brokers={"ibkr": BrokerSettings(adapter="model")}, risk=RiskSettings(**terms))
+    terms = {"symbol": "KO", "side": "buy", "quantity": 5, "route": ["ibkr"], "order_type": "limit"}
+    requests = [OrderRequest(**terms, limit_price=1, strategy="dip") for _ in range(2)]
+    Intake(settings, database).record(requests)
+    with database.write() as connection:
+        keep_prices(connection, {"KO": ReferencePrice(Decimal(1), utcnow(), "quote", "USD")})
+    claims, (first, second) = _desk(settings, database, "here").place.claims, requests
+    assert claims.claim(named([first.client_order_id]))
+    with waits_for(database, tmp_path / "trace") as waited:
+        assert claims.claim(named([second.client_order_id]))
+    assert len(waited) == 4, waited
+    assert _status(database, second.client_order_id) == "submitted"
+
+
+def test_what_cannot_be_written_is_not_committed_with_its_commit(database: Database) -> None:
+    settings = Settings.model_construct(brokers={"ibkr": BrokerSettings(adapter="model")}, risk=RiskSettings())
+    request = OrderRequest(symbol="KO", side="buy", quantity=5, route=["ibkr"])
+    Intake(settings, database).record([request])
+    with database.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE order_events ADD CHECK (kind <> 'claimed')")
+    claims = _desk(settings, database, "here").place.claims
+    with pytest.raises(psycopg.errors.CheckViolation):
+        claims.carefully(named([request.client_order_id]))
+    assert _status(database, request.client_order_id) == "queued"
+    with database.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE order_events DROP CONSTRAINT order_events_kind_check")
+    assert claims.carefully(named([request.client_order_id]))
 
 
 def test_whoever_sets_a_limit_is_told_of_a_claim_that_does_not_end(database: Database) -> None:

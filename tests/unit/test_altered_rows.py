@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from models.history import History
 from models.messages import OrderRequest
+from models.record.evidence import unresolved
 from models.record.tables import orders
 from tests.kit import eventually
 from worker.brokers.base import FillReport
@@ -47,7 +48,11 @@ def test_an_order_whose_row_forgot_its_attempt_is_told_of_once_and_goes_on_when_
         def told() -> list[object]:
             return [line["attempt_no"] for line in lines if line["event"] == "row_altered"]
 
+        def asked_about() -> list[object]:
+            return [row["latest"] for row in unresolved(client.database, 60.0) if row["client_order_id"] == "o-1"]
+
         eventually(told)
+        assert "names attempt 0" in str(asked_about())
         before = broker.readings
         eventually(lambda: broker.readings > before + 3)
         broker.account.price("KO", "0.5")
@@ -63,6 +68,7 @@ def test_an_order_whose_row_forgot_its_attempt_is_told_of_once_and_goes_on_when_
         assert "names attempt 0" in why_not_canceled()[0]
         write(1)
         eventually(lambda: client.order("o-1").status == "filled")
+        assert asked_about() == []
     assert set(told()) == {0}
     assert len(told()) == 2  # by who reads the broker, and by who cancels
     assert [line for line in lines if line["event"] in ("report_not_applied", "reading_failed")] == []

@@ -100,6 +100,12 @@ def test_an_order_that_says_another_status_than_its_journal_is_named(closed: Dat
     assert verified(closed).objections == ["order o-1: accepted by its row, filled by the journal"]
 
 
+def test_an_order_that_names_an_attempt_it_was_never_at_is_named(closed: Database) -> None:
+    with closed.write() as connection:
+        connection.execute(update(orders).where(orders.c.client_order_id == "o-1").values(attempt_no=7))
+    assert verified(closed).objections == ["order o-1: its row names attempt 7, and it was never at that one"]
+
+
 def test_the_command_says_what_does_not_agree(closed: Database, corro: Run) -> None:
     status, out, _ = corro("db", "verify", "--json")
     assert (status, json.loads(out)["ok"], json.loads(out)["rows"]) == (0, True, 9)

@@ -53,7 +53,7 @@ class Batches:
         def tried(connection: Connection) -> tuple[T, Effects]:
             batch = opened(connection)
             done = work(batch)
-            batch.write()
+            batch.write(ending=True)
             return done, batch.effects
 
         return self.database.transact(tried)

@@ -19,6 +19,7 @@ from models.destinations import destination_of
 from models.errors import DatabaseUnavailable, Denied, NotConnected, NotSent
 from models.legs import symbols_priced
 from models.lifecycle import Fact
+from models.record.asking import Questionnaire
 from models.record.batch import OrderBatch
 from models.record.changes import AttemptChanges
 from models.record.controls import in_force
@@ -28,7 +29,7 @@ from models.record.intake import request_of
 from models.record.order import OrderRecord, Row, has_ended
 from models.record.rows import Json, ReadableOrder, by_name
 from models.risk.decision import Hold, Pass, Refuse
-from models.risk.names import EVERYTHING
+from models.risk.names import EVERYTHING, Limit
 from models.settings import TimingSettings
 from models.sizes import left_of
 from models.vocabulary import TERMINAL, Denial, Outcome, Status
@@ -53,6 +54,7 @@ from worker.risk.prices import Quotes
 from worker.runtime.clock import utcnow
 
 log = structlog.get_logger()
+_LegsOf = Mapping[str, Sequence[OrderRecord]]
 
 
 def attempt_id(client_order_id: str, attempt_no: int, longest: int | None) -> str:
@@ -145,10 +147,13 @@ class Claims:
             closed: why nothing may be sent now; orders go on along their routes then.
         """
         baseline = read_baseline(self.broker) if self.anonymous and not closed else []
-        now, seen = utcnow(), dict[str, bool]()
+        now, seen, limits = utcnow(), dict[str, bool](), list[list[Limit] | None]()
 
         def opened(connection: Connection) -> OrderBatch:
-            rows = which.query.rows(connection, broker=self.broker.name, now=now, **which.values)
+            asking, rows = Questionnaire(connection), list[Row]()
+            asking.ask(which.query, rows.extend, broker=self.broker.name, now=now, **which.values)
+            limits[:] = [self.limiter.ask_rows(asking)]
+            asking.answer()
             seen.update({flag: True in [row.pop(flag) for row in rows] for flag in FLAGS})
             return OrderBatch.of(connection, cast("list[ReadableOrder]", rows), now)
 
@@ -161,7 +166,7 @@ class Claims:
                 self._send_on(left, closed)
                 return []
             locks = Locks(batch.connection, self.broker.name) if seen["locked"] else None
-            risk = self._risk(batch, left, legs_of) if seen["limited"] or self.limiter.is_set else None
+            risk = self._risk(batch, left, legs_of, limits[0]) if seen["limited"] or self.limiter.is_set else None
             closings = self.recorder.closings(batch, anyway=seen["stopped"])
             return self._take_all(batch.connection, left, legs_of, locks, closings, baseline, which, risk, doubt)
 
@@ -178,7 +183,7 @@ class Claims:
         self,
         connection: Connection,
         entries: Sequence[OrderRecord],
-        legs_of: Mapping[str, Sequence[OrderRecord]],
+        legs_of: _LegsOf,
         locks: Locks | None,
         closings: Closings | None,
         baseline: list[Row] | None,
@@ -232,11 +237,11 @@ class Claims:
 
     # -- LIMITS ---
     def _risk(
-        self, batch: OrderBatch, left: Sequence[OrderRecord], legs_of: Mapping[str, Sequence[OrderRecord]]
+        self, batch: OrderBatch, left: Sequence[OrderRecord], legs_of: _LegsOf, rows: Sequence[Limit] | None
     ) -> RiskQuestions | None:
         """Read what limits say about the orders that may be sent; None where none applies to them."""
         waiting = [(entry, legs_of.get(entry.id, ())) for entry in left if not has_ended(entry)]
-        return self.limiter.about(batch.connection, waiting, batch.now) if waiting else None
+        return self.limiter.about(batch.connection, waiting, batch.now, rows) if waiting else None
 
     def _hold_or_refuse(
         self, entry: OrderRecord, own: Sequence[OrderRecord], verdict: Hold | Refuse, quotes: Quotes
@@ -340,12 +345,7 @@ class Claims:
             return str(last["broker_client_order_id"])
         return attempt_id(entry.id, number, self.capabilities.client_order_id_length)
 
-    def _let_pass(
-        self,
-        connection: Connection,
-        mine: Sequence[OrderRecord],
-        legs_of: Mapping[str, Sequence[OrderRecord]],
-    ) -> list[OrderRecord]:
+    def _let_pass(self, connection: Connection, mine: Sequence[OrderRecord], legs_of: _LegsOf) -> list[OrderRecord]:
         """Return the orders that no control stops; the others are denied, or go on along their routes."""
         name, controls = self.broker.name, in_force(connection)
         drain, left = drain_of(controls, name), list[OrderRecord]()

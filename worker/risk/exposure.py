@@ -22,7 +22,7 @@ from models.risk.facts import Intended, Usage, Used
 from models.risk.names import EVERYTHING, Limit, scopes_of
 from models.vocabulary import Side, signed
 from worker.positions.holdings import POSITIONS, PositionPart, added_up
-from worker.risk.losses import Openings, gains
+from worker.risk.losses import TODAY, DayExecution, Openings, gains_of
 from worker.risk.questions import (
     ALIKE,
     AT_MOST,
@@ -83,6 +83,7 @@ class Exposure:
         today: the date, as limits of a day count it, and when it began.
         coming: how many orders may be added; None: none, and how much is used is to be known exactly.
         openings: what is known of the days before; None: they are looked at.
+        asking: of what is asked besides, in the same round trip.
     """
 
     def __init__(
@@ -94,9 +95,10 @@ class Exposure:
         today: tuple[str, datetime],
         coming: int | None = None,
         openings: Openings | None = None,
+        asking: Questionnaire | None = None,
     ) -> None:
         self._openings = openings
-        self.connection, self.now, self._asking = connection, now, Questionnaire(connection)
+        self.connection, self.now, self._asking = connection, now, asking or Questionnaire(connection)
         self.today, self.day_began = today
         self.symbols = sorted(symbols)
         self._sums: dict[Scope, Used] = {(limit.scope_kind, limit.scope): Used() for limit in limits}
@@ -126,7 +128,8 @@ class Exposure:
         if self._is_self_trade_asked:
             self._asking.ask(RESTING, self._take_resting, symbols=self.symbols)
         if "max_day_loss" in names:
-            self._read_gains({_scope(limit) for limit in limits if limit.name == "max_day_loss"})
+            losing = {_scope(limit) for limit in limits if limit.name == "max_day_loss"}
+            self._asking.ask(TODAY, partial(self._take_gains, losing), start=self.day_began)
         self._asking.answer()
         self._read_rates(rated, since, coming)
 
@@ -284,8 +287,9 @@ class Exposure:
             one = _Resting(row["client_order_id"], row["symbol"], side, row["limit_price"], scopes)
             self._resting.append(one)
 
-    def _read_gains(self, scopes: set[Scope]) -> None:
-        for (where, strategy, symbol), gain in gains(self.connection, self.day_began, self._openings).items():
+    def _take_gains(self, scopes: set[Scope], rows: Sequence[DayExecution]) -> None:
+        found = gains_of(self.connection, rows, self.day_began, self._openings)
+        for (where, strategy, symbol), gain in found.items():
             broker, account = split(where)
             mine = scopes_of(broker=broker, account=account, strategy=strategy, symbol=symbol, key=None)
             for scope in scopes & mine.items():

@@ -19,14 +19,15 @@ from models.destinations import destination_of
 from models.encoding import plain
 from models.legs import only_closes, opens_short, stored_legs, unit_of
 from models.messages import OrderRequest
+from models.record.asking import Questionnaire
 from models.record.groups import that_count
-from models.record.limits import limit_rows
+from models.record.limits import LIMIT_ROWS, limit_of, limit_rows
 from models.record.order import OrderRecord
 from models.record.rows import Json, ReadableOrder, by_name
-from models.record.settling import COUNT_TOGETHER
+from models.record.settling import COUNT_TOGETHER, Together
 from models.record.tables import order_events
 from models.risk.decision import NOT_OF_PACKAGES, OF_UNITS, PRICED, Hold, Pass, RiskVerdict, decide_risk
-from models.risk.facts import Intended, ReferencePrice
+from models.risk.facts import Intended
 from models.risk.names import Limit, RiskSettings, from_settings, in_force, that_apply
 from models.settings import Settings
 from models.sizes import left_of
@@ -36,7 +37,7 @@ from worker.positions.holdings import holdings
 from worker.risk.exposure import COUNTING, Exposure
 from worker.risk.hours import OrderHours, traded
 from worker.risk.losses import Openings
-from worker.risk.prices import known_prices, multiplier_of, price_of_package
+from worker.risk.prices import AskedPrices, multiplier_of, price_of_package
 
 _AT_ONCE = frozenset({OrderType.MARKET, OrderType.LIMIT})
 #: Fills of so long ago are looked at for a price where a limit takes older ones, seconds at most.
@@ -59,6 +60,8 @@ class Limiter:
     def __init__(self, settings: Settings, broker: str) -> None:
         self.risk, self.broker = settings.risk, broker
         self.seeds, self._openings = from_settings(settings.risk), Openings()
+        #: There were rows when limits were read last.
+        self._had_rows = False
         #: Closing orders have been seen to reduce a position before they are asked about.
         self.closes = settings.routing.sell == "closes"
 
@@ -67,9 +70,19 @@ class Limiter:
         """The settings have limits; rows may add others."""
         return bool(self.seeds)
 
-    def limits(self, connection: Connection, now: datetime) -> tuple[Limit, ...]:
-        """Return the limits in force."""
-        return in_force(self.seeds, limit_rows(connection), now)
+    def limits(self, connection: Connection, now: datetime, rows: Sequence[Limit] | None = None) -> tuple[Limit, ...]:
+        """Return the limits in force; `rows` are those of people, where they have just been read."""
+        found = limit_rows(connection) if rows is None else rows
+        self._had_rows = bool(found)
+        return in_force(self.seeds, found, now)
+
+    def ask_rows(self, asking: Questionnaire) -> list[Limit] | None:
+        """Ask for the limits of people beside something else, where there may be any; None: nobody has asked."""
+        if not self.is_set and not self._had_rows:
+            return None
+        found: list[Limit] = []
+        asking.ask(LIMIT_ROWS, lambda rows: found.extend(map(limit_of, rows)))
+        return found
 
     def about_change(self, connection: Connection, entry: OrderRecord, new: OrderRequest) -> RiskQuestions | None:
         """Read what decides about a replace; None where no limit applies to it."""
@@ -79,7 +92,11 @@ class Limiter:
         )
 
     def about(
-        self, connection: Connection, waiting: Iterable[tuple[OrderRecord, Sequence[OrderRecord]]], now: datetime
+        self,
+        connection: Connection,
+        waiting: Iterable[tuple[OrderRecord, Sequence[OrderRecord]]],
+        now: datetime,
+        rows: Sequence[Limit] | None = None,
     ) -> RiskQuestions | None:
         """Read what decides about some orders; None where no limit applies to any of them.
 
@@ -87,8 +104,9 @@ class Limiter:
             connection: of a transaction that writes, and has locked the orders.
             waiting: orders that somebody wants to send, each with the legs that go where it goes.
             now: the time.
+            rows: the limits of people, where this transaction has read them.
         """
-        limits = self.limits(connection, now)
+        limits = self.limits(connection, now, rows)
         if not limits:
             return None
         groups = [(lead, *legs) for lead, legs in waiting]
@@ -216,13 +234,19 @@ class RiskQuestions:
         names = {limit.name for limit in every}
         asks = names & COUNTING and connection.dialect.name != "sqlite"  # there only one writes at a time
         #: All that was sent without one of these limits can be seen by now.
-        self._is_known = not asks or bool(connection.execute(COUNT_TOGETHER).one()[1])
+        self._is_known, asking = True, Questionnaire(connection)
+        if asks:
+            asking.ask(COUNT_TOGETHER, self._take_known)
         self.day = risk.day(now)
         symbols = {symbol for order in wanted for symbol in (order.symbol, *(leg.symbol for leg in order.legs))}
         today = (self.day, risk.day_began(now))
-        self._exposure = Exposure(connection, symbols, every, now, today, len(self._orders), openings)
-        self._prices = self._read_prices(connection, every) if names & self._priced(wanted) else {}
+        prices = self._ask_prices(asking, every) if names & self._priced(wanted) else None
+        self._exposure = Exposure(connection, symbols, every, now, today, len(self._orders), openings, asking)
+        self._prices = prices.found() if prices else {}
         self._sessions = self._read_sessions(connection) if "session" in names else {}
+
+    def _take_known(self, rows: Sequence[Together]) -> None:
+        self._is_known = rows[0]["is_known"]
 
     @staticmethod
     def _priced(wanted: Iterable[Intended]) -> frozenset[str]:
@@ -243,12 +267,12 @@ class RiskQuestions:
                 hours.ask(broker, wanted[id_])
         return found
 
-    def _read_prices(self, connection: Connection, limits: Sequence[Limit]) -> dict[str, ReferencePrice]:
+    def _ask_prices(self, asking: Questionnaire, limits: Sequence[Limit]) -> AskedPrices:
         ages = [float(limit.number) for limit in limits if limit.name == "price_max_age"]
         age = min(max(ages, default=60.0), _OLDEST_FILL_S)
         orders = self._orders.values()
         symbols = sorted({symbol for o in orders for symbol in (o.symbol, *(leg.symbol for leg in o.legs))})
-        return known_prices(connection, symbols, self.now, age)
+        return AskedPrices(asking, symbols, self.now, age)
 
     def judge(self, client_order_id: str) -> RiskVerdict:
         """Decide about one order; if it passes, it counts from now on."""

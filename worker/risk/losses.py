@@ -13,7 +13,7 @@ the days before as well once something besides trades is told: a split of yester
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -174,7 +174,13 @@ def gains(connection: Connection, start: datetime, openings: Openings | None = N
         start: of the day.
         openings: what is known of the days before; None: they are looked at now.
     """
-    today = _TODAY.rows(connection, start=start)
+    return gains_of(connection, TODAY.rows(connection, start=start), start, openings)
+
+
+def gains_of(
+    connection: Connection, today: Sequence[DayExecution], start: datetime, openings: Openings | None = None
+) -> dict[Place, Decimal]:
+    """Return the gains of a day's executions, the rows of `TODAY`: see `gains`."""
     known, symbols = openings or Openings(), {one["symbol"] for one in today}
     held = known.of(connection, symbols, start, today[0]["newest_told"]) if today else {}
     found: dict[Place, Decimal] = {}
@@ -249,7 +255,9 @@ def _summed(t: FromClause, *where: ColumnElement[bool]) -> Selected:
     return select(t.c.symbol, *sums).where(*mine).group_by(t.c.symbol)
 
 
-_TODAY, _BEFORE = _executions(today=True), _executions(today=False)
+#: Those of a day, in their order; bind `start`.
+TODAY = _executions(today=True)
+_BEFORE = _executions(today=False)
 _SUMS = Query(
     union_all(_summed(fills), _summed(archived_fills, _IS_LAST), _summed(told_executions, *_IS_TOLD)), _DaysBefore
 )

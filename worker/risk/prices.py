@@ -108,20 +108,34 @@ def known_prices(
         now: the time.
         age_s: fills older than this say nothing.
     """
-    asking, wanted = Questionnaire(connection), sorted(symbols)
-    kept, held, filled = list[_Kept](), list[_Held](), list[_Filled]()
-    asking.ask(_KEPT, kept.extend, symbols=wanted)
-    asking.ask(_HELD, held.extend, symbols=wanted)
-    asking.ask(_FILLED, filled.extend, symbols=wanted, since=now - timedelta(seconds=age_s))
+    asking = Questionnaire(connection)
+    asked = AskedPrices(asking, symbols, now, age_s)
     asking.answer()
-    found = {row["symbol"]: ReferencePrice(row["price"], row["at"], row["source"], row["currency"]) for row in kept}
-    news: dict[str, ReferencePrice] = {}
-    for symbol, price in [*_of_positions(connection, held), *_of_fills(filled, now)]:
-        before = news.get(symbol) or found.get(symbol)
-        if before is None or price.at > before.at + _NEWER:
-            news[symbol] = price
-    keep_prices(connection, news)
-    return found | news
+    return asked.found()
+
+
+class AskedPrices:
+    """Asks for the prices of symbols, beside other questions: arguments as of `known_prices`."""
+
+    def __init__(self, asking: Questionnaire, symbols: Collection[str], now: datetime, age_s: float) -> None:
+        self._connection, self._now, wanted = asking.connection, now, sorted(symbols)
+        self._kept, self._held, self._filled = list[_Kept](), list[_Held](), list[_Filled]()
+        asking.ask(_KEPT, self._kept.extend, symbols=wanted)
+        asking.ask(_HELD, self._held.extend, symbols=wanted)
+        asking.ask(_FILLED, self._filled.extend, symbols=wanted, since=now - timedelta(seconds=age_s))
+
+    def found(self) -> dict[str, ReferencePrice]:
+        """Return the newest price of each symbol, once the questions are answered; it is kept as its reference."""
+        found = {
+            row["symbol"]: ReferencePrice(row["price"], row["at"], row["source"], row["currency"]) for row in self._kept
+        }
+        news: dict[str, ReferencePrice] = {}
+        for symbol, price in [*_of_positions(self._connection, self._held), *_of_fills(self._filled, self._now)]:
+            before = news.get(symbol) or found.get(symbol)
+            if before is None or price.at > before.at + _NEWER:
+                news[symbol] = price
+        keep_prices(self._connection, news)
+        return found | news
 
 
 def _of_fills(rows: Iterable[_Filled], now: datetime) -> Iterator[tuple[str, ReferencePrice]]:
