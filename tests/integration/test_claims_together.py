@@ -219,7 +219,7 @@ def waits_for(database: Database, path: Path) -> Iterator[list[str]]:
 
 
 def test_a_claim_under_ten_limits_waits_four_times_for_the_server(database: Database, tmp_path: Path) -> None:
-    """For its begin, for the orders with the limits, for all they are asked of, and for what is written with its commit."""
+    """For its begin, for orders and limits, for all that they are asked of, and for what is written with its commit."""
     terms = tomllib.loads(_TEN)["risk"]
     settings = Settings.model_construct(brokers={"ibkr": BrokerSettings(adapter="model")}, risk=RiskSettings(**terms))
     terms = {"symbol": "KO", "side": "buy", "quantity": 5, "route": ["ibkr"], "order_type": "limit"}
