@@ -48,6 +48,9 @@ RATES = ("orders_per_minute", "messages_per_minute")
 COUNTING = TALLIED | {*RATES, "max_position", "repeat_count", "self_trade", "max_day_loss"}
 _ZERO = Decimal(0)
 _MINUTE = timedelta(minutes=1)
+#: What others wrote may be so much newer than the time at which somebody asks, as one waits for the other, and clocks
+#: of several machines differ. Of what is newer still nobody knows when it was: a clock was set back since.
+_AHEAD = timedelta(minutes=1)
 #: What makes orders alike: strategy, symbol, side, quantity or money.
 _Likeness = tuple[str | None, str, Side, Decimal | None, Decimal | None]
 #: How a database may have added up floats.
@@ -120,11 +123,18 @@ class Exposure:
         since = self.now - _MINUTE
         rated = [limit for limit in limits if limit.name in RATES and limit.number]
         if rated:
-            self._asking.ask(AT_MOST, partial(self._take_counts, {_scope(limit) for limit in rated}), since=since)
+            self._asking.ask(
+                AT_MOST,
+                partial(self._take_counts, {_scope(limit) for limit in rated}),
+                since=since,
+                until=self.now + _AHEAD,
+            )
         if "repeat_count" in names:
             windows = [limit.number for limit in limits if limit.name == "repeat_seconds"]
             window = timedelta(seconds=float(max(windows, default=_ZERO))) or timedelta(seconds=10)
-            self._asking.ask(ALIKE, self._take_alike, since=self.now - window, symbols=self.symbols)
+            self._asking.ask(
+                ALIKE, self._take_alike, since=self.now - window, until=self.now + _AHEAD, symbols=self.symbols
+            )
         if self._is_self_trade_asked:
             self._asking.ask(RESTING, self._take_resting, symbols=self.symbols)
         if "max_day_loss" in names:
@@ -255,14 +265,20 @@ class Exposure:
         """
         near = [limit for limit in rated if self._may_be_full(limit, coming)]
         for scope in sorted({_scope(limit) for limit in near}):
-            self._asking.ask(went(scope[0]), partial(self._take_counts, [scope]), since=since, **named(scope))
+            self._asking.ask(
+                went(scope[0]),
+                partial(self._take_counts, [scope]),
+                since=since,
+                until=self.now + _AHEAD,
+                **named(scope),
+            )
         self._asking.answer()
         for limit in near:
             if coming is not None and self._may_be_full(limit, coming):
                 orders_alone, most = limit.name == "orders_per_minute", int(limit.number)
                 take = partial(self._take_times, _scope(limit), orders_alone)
                 asked = times(limit.scope_kind, orders_alone=orders_alone)
-                self._asking.ask(asked, take, since=since, most=most, **named(_scope(limit)))
+                self._asking.ask(asked, take, since=since, until=self.now + _AHEAD, most=most, **named(_scope(limit)))
         self._asking.answer()
 
     def _may_be_full(self, limit: Limit, coming: int | None) -> bool:

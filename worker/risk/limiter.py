@@ -34,10 +34,11 @@ from models.sizes import left_of
 from models.trading_hours import Session
 from models.vocabulary import CLOSING, OrderType, Side, signed
 from worker.positions.holdings import holdings
-from worker.risk.exposure import COUNTING, Exposure
+from worker.risk.exposure import COUNTING, RATES, Exposure
 from worker.risk.hours import OrderHours, traded
 from worker.risk.losses import Openings
 from worker.risk.prices import AskedPrices, multiplier_of, price_of_package
+from worker.runtime.clock import StepWatch
 
 _AT_ONCE = frozenset({OrderType.MARKET, OrderType.LIMIT})
 #: Fills of so long ago are looked at for a price where a limit takes older ones, seconds at most.
@@ -46,6 +47,11 @@ _ZERO = Decimal(0)
 #: A leg as an order of its own, and the limits that apply to it.
 _LegLimits = tuple[Intended, Sequence[Limit]]
 #: While a limit is being set, what is counted may lack an order that was claimed without it.
+#: Limits that count what went out in the last while, which nobody knows once a clock was set.
+_BY_TIME = frozenset({*RATES, "repeat_count"})
+#: As long as these look back by default, and no order is held up for longer at once.
+_CLOCK_WAS_SET = Hold(1.0, "waits: the clock was set, so nobody knows what went out in this minute", code=None)
+_CALM_S = 60.0
 _BEING_SET = Hold(0.1, "waits: a limit is being set", code=None)
 
 
@@ -60,6 +66,7 @@ class Limiter:
     def __init__(self, settings: Settings, broker: str) -> None:
         self.risk, self.broker = settings.risk, broker
         self.seeds, self._openings = from_settings(settings.risk), Openings()
+        self._clock = StepWatch(_CALM_S, "limits by time let nothing through for a minute")
         #: There were rows when limits were read last.
         self._had_rows = False
         #: Closing orders have been seen to reduce a position before they are asked about.
@@ -126,7 +133,8 @@ class Limiter:
         by_leg = {order.client_order_id: limits_of_legs(limits, order) for order in wanted if order.legs}
         if not any(mine.values()) and not any(own for legs in by_leg.values() for _, own in legs):
             return None
-        return RiskQuestions(connection, self.risk, wanted, mine, by_leg, now, self._openings)
+        is_timed = not self._clock.doubtful()
+        return RiskQuestions(connection, self.risk, wanted, mine, by_leg, now, self._openings, is_timed=is_timed)
 
     # -- WHAT IS INTENDED ---
     def _new(self, entry: OrderRecord, connection: Connection, *, approved: bool) -> Intended:
@@ -213,6 +221,7 @@ class RiskQuestions:
         by_leg: of packages, each leg with those that apply to it.
         now: the time.
         openings: what is known of the days before.
+        is_timed: the clock was not set a short while ago.
     """
 
     def __init__(
@@ -224,6 +233,8 @@ class RiskQuestions:
         by_leg: Mapping[str, Sequence[_LegLimits]],
         now: datetime,
         openings: Openings,
+        *,
+        is_timed: bool,
     ) -> None:
         self.risk, self.now, self._limits, self._by_leg = risk, now, limits, by_leg
         self._orders = {order.client_order_id: order for order in wanted}
@@ -233,6 +244,7 @@ class RiskQuestions:
         every = list({limit.place: limit for mine in (*limits.values(), *of_legs) for limit in mine}.values())
         names = {limit.name for limit in every}
         asks = names & COUNTING and connection.dialect.name != "sqlite"  # there only one writes at a time
+        self._is_timed = is_timed or not names & _BY_TIME
         #: All that was sent without one of these limits can be seen by now.
         self._is_known, asking = True, Questionnaire(connection)
         if asks:
@@ -278,6 +290,8 @@ class RiskQuestions:
         """Decide about one order; if it passes, it counts from now on."""
         if not self._is_known:
             return _BEING_SET
+        if not self._is_timed:
+            return _CLOCK_WAS_SET
         order, limits = self._orders[client_order_id], self._limits[client_order_id]
         for leg, own in self._by_leg.get(client_order_id, ()):
             held = self._exposure.usage(leg, own)

@@ -38,6 +38,9 @@ _AT_ONCE = 8
 _MOST_FILLS = 500
 #: Significant digits of a price that follows from a position's value.
 _DIGITS = 12
+#: A price may be so much newer than the time at which somebody asks. Of one that is newer still nobody knows how old it
+#: is: a clock was set back since it was told, here or there.
+_AHEAD = timedelta(seconds=5)
 #: A price that is so much newer than the one that is kept is kept in its place.
 _NEWER = timedelta(seconds=1)
 
@@ -127,10 +130,14 @@ class AskedPrices:
     def found(self) -> dict[str, ReferencePrice]:
         """Return the newest price of each symbol, once the questions are answered; it is kept as its reference."""
         found = {
-            row["symbol"]: ReferencePrice(row["price"], row["at"], row["source"], row["currency"]) for row in self._kept
+            row["symbol"]: ReferencePrice(row["price"], row["at"], row["source"], row["currency"])
+            for row in self._kept
+            if row["at"] <= self._now + _AHEAD
         }
         news: dict[str, ReferencePrice] = {}
         for symbol, price in [*_of_positions(self._connection, self._held), *_of_fills(self._filled, self._now)]:
+            if price.at > self._now + _AHEAD:
+                continue
             before = news.get(symbol) or found.get(symbol)
             if before is None or price.at > before.at + _NEWER:
                 news[symbol] = price
@@ -142,7 +149,8 @@ def _of_fills(rows: Iterable[_Filled], now: datetime) -> Iterator[tuple[str, Ref
     seen = set()
     for row in rows:
         symbol = row["symbol"]
-        if symbol not in seen and (currency := row["currency"] or told_currency(symbol)):
+        is_past = row["filled_at"] <= now + _AHEAD
+        if symbol not in seen and is_past and (currency := row["currency"] or told_currency(symbol)):
             seen.add(symbol)
             at, source = min(row["filled_at"], now), f"fill {row['broker']}"
             yield symbol, ReferencePrice(row["price"], at, source, currency)

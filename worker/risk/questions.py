@@ -101,7 +101,12 @@ class RestingRow(TypedDict):
 
 
 _t, _a, _e, _o = risk_tallies.c, attempts.c, order_events.c, orders.c
-_since = bindparam("since", type_=_a.started_at.type)
+_since, _until = (bindparam(name, type_=_a.started_at.type) for name in ("since", "until"))
+
+
+def _lately(at: Column) -> ColumnElement[bool]:
+    """Within a stretch of time: what was written before a clock was set back lies beyond its end."""
+    return (at > _since) & (at <= _until)
 
 
 def named(*scopes: Scope) -> dict[str, object]:
@@ -149,18 +154,19 @@ OPEN_UNITS = _open_units()
 
 
 def _at_most() -> Query[Went]:
-    sent = select(func.count()).select_from(attempts).where(_a.started_at > _since).scalar_subquery()
-    cancels = select(func.count()).select_from(order_events).where(_e.at > _since, _e.kind == "cancel_sent")
+    sent = select(func.count()).select_from(attempts).where(_lately(_a.started_at)).scalar_subquery()
+    cancels = select(func.count()).select_from(order_events).where(_lately(_e.at), _e.kind == "cancel_sent")
     return Query(select(sent.label("orders"), (sent + cancels.scalar_subquery()).label("messages")), Went)
 
 
-#: How many orders, and messages, can have gone out at most, in whatever scope: no order is looked at. Bind `since`.
+#: How many orders, and messages, can have gone out at most, in whatever scope: no order is looked at. Bind `since` and
+#: `until`.
 AT_MOST = _at_most()
 
 
 @lru_cache(_REMEMBERED)
 def went(kind: str) -> Query[Went]:
-    """How many orders, and messages, went out in a scope of this kind; bind `since`."""
+    """How many orders, and messages, went out in a scope of this kind; bind `since` and `until`."""
     sent = _sent(kind, func.count().label("every"), func.count().filter(_a.replaces.is_(None)).label("placed"))
     every, cancels = sent.subquery().c, _cancels(kind, func.count()).scalar_subquery()
     return Query(select(every.placed.label("orders"), (every.every + cancels).label("messages")), Went)
@@ -168,7 +174,7 @@ def went(kind: str) -> Query[Went]:
 
 @lru_cache(_REMEMBERED)
 def times(kind: str, *, orders_alone: bool) -> Query[Moment]:
-    """When the last orders, or messages, went out in such a scope, the newest first; bind `since` and `most`."""
+    """When the last orders, or messages, went out in such a scope, the newest first; bind `since`, `until`, `most`."""
     sent, most = _sent(kind, _a.started_at.label("at")), bindparam("most", type_=Integer)
     if orders_alone:
         return Query(sent.where(_a.replaces.is_(None)).order_by(_a.started_at.desc()).limit(most), Moment)
@@ -179,20 +185,20 @@ def times(kind: str, *, orders_alone: bool) -> Query[Moment]:
 def _sent(kind: str, *columns: Column) -> Selected:
     mine = within(kind, _columns(_a.broker, _a.account))
     sent = select(*columns).join_from(attempts, orders, _a.client_order_id == _o.client_order_id)
-    return sent.where(_a.started_at > _since, _a.outcome != str(Outcome.NOT_SENT), ~IS_MERE_EXIT, mine)
+    return sent.where(_lately(_a.started_at), _a.outcome != str(Outcome.NOT_SENT), ~IS_MERE_EXIT, mine)
 
 
 def _cancels(kind: str, *columns: Column) -> Selected:
     mine = within(kind, _columns(_o.broker, _o.account))
     sent = select(*columns).join_from(order_events, orders, _e.client_order_id == _o.client_order_id)
-    return sent.where(_e.at > _since, _e.kind == "cancel_sent", mine)
+    return sent.where(_lately(_e.at), _e.kind == "cancel_sent", mine)
 
 
 def _alike() -> Query[Alike]:
     same = (_o.client_order_id, _o.strategy, _o.symbol, _o.side, _o.quantity, _o.notional)
     query = select(*same, func.min(_a.started_at).label("at"))
     query = query.join_from(attempts, orders, _a.client_order_id == _o.client_order_id)
-    query = query.where(_a.started_at > _since, among(_o.symbol, "symbols"), _a.outcome != str(Outcome.NOT_SENT))
+    query = query.where(_lately(_a.started_at), among(_o.symbol, "symbols"), _a.outcome != str(Outcome.NOT_SENT))
     return Query(query.where(_a.replaces.is_(None), ~IS_MERE_EXIT).group_by(*same), Alike)
 
 
@@ -205,7 +211,7 @@ def _resting() -> Query[RestingRow]:
     return Query(query, RestingRow)
 
 
-#: Orders in some symbols that went out lately; bind `since` and `symbols`.
+#: Orders in some symbols that went out lately; bind `since`, `until` and `symbols`.
 ALIKE = _alike()
 #: Orders in some symbols that are live; bind `symbols`.
 RESTING = _resting()

@@ -31,13 +31,14 @@ class StepWatch:
 
     Args:
         calm_s: seconds of doubt after a step; everything that was under way then has ended by the time they are over.
+        hint: for the log: what is not done meanwhile.
     """
 
     #: Seconds by which the two clocks may part between two looks: slewing is slower, setting a clock is faster.
     TOLERANCE_S = 1.0
 
-    def __init__(self, calm_s: float) -> None:
-        self._calm_s = calm_s
+    def __init__(self, calm_s: float, hint: str = "no absence is concluded for a while") -> None:
+        self._calm_s, self._hint = calm_s, hint
         self._apart = clocks().wall() - elapsed()
         self._doubtful_until = 0.0
 
@@ -48,7 +49,7 @@ class StepWatch:
         if abs(step) <= self.TOLERANCE_S:
             return False
         self._doubtful_until = elapsed() + self._calm_s
-        log.warning("clock_stepped", seconds=round(step, 1), hint="no absence is concluded for a while")
+        log.warning("clock_stepped", seconds=round(step, 1), hint=self._hint)
         return True
 
     def doubtful(self) -> bool:
