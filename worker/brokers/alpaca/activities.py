@@ -22,18 +22,21 @@ from worker.brokers.values import UNREADABLE, Raw, identity, moment, number, pos
 
 #: Rows on a page, as many as Alpaca allows.
 PAGE = 100
-#: The documented types; those that begin so, such as DIVNRA, where a whole family is alike.
+#: The documented types (docs/facts/alpaca.md#4.8); those that begin so, such as DIVNRA, where a whole family is alike.
 _KINDS: dict[str, CashKind] = {
     "CFEE": CashKind.FEE,
     "CSD": CashKind.TRANSFER, "CSW": CashKind.TRANSFER, "TRANS": CashKind.TRANSFER,
     "ACATC": CashKind.TRANSFER, "ACATS": CashKind.TRANSFER,
     "DIVFEE": CashKind.FEE, "DIVFT": CashKind.TAX, "DIVNRA": CashKind.TAX, "DIVTW": CashKind.TAX,
+    "DIVWH": CashKind.TAX, "WH": CashKind.TAX, "PTR": CashKind.FEE, "VOF": CashKind.FEE,
     "FEE": CashKind.FEE, "PTC": CashKind.FEE, "REG": CashKind.REGULATORY_FEE, "TAF": CashKind.REGULATORY_FEE,
     "INT": CashKind.INTEREST, "INTNRA": CashKind.TAX, "INTTW": CashKind.TAX,
     "JNL": CashKind.JOURNAL, "JNLC": CashKind.JOURNAL, "JNLS": CashKind.JOURNAL,
+    "EXTRD": CashKind.TRANSFER,
     "SPLIT": CashKind.SPLIT, "SSP": CashKind.SPLIT,
     "MA": CashKind.CORPORATE_ACTION, "NC": CashKind.CORPORATE_ACTION, "REORG": CashKind.CORPORATE_ACTION,
     "SC": CashKind.CORPORATE_ACTION, "SSO": CashKind.CORPORATE_ACTION, "SPIN": CashKind.CORPORATE_ACTION,
+    "OPCA": CashKind.CORPORATE_ACTION, "WRM": CashKind.CORPORATE_ACTION,
     "OPEXC": CashKind.EXERCISE, "OPXRC": CashKind.EXERCISE, "OPTRD": CashKind.EXERCISE,
     "OPASN": CashKind.ASSIGNMENT, "OPEXP": CashKind.EXPIRY,
 }  # fmt: skip

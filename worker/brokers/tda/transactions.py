@@ -41,6 +41,8 @@ _WORDS: tuple[tuple[str, str, CashKind], ...] = (
     ("RECEIVE_AND_DELIVER", "EXERCISE", CashKind.EXERCISE),
     ("RECEIVE_AND_DELIVER", "MERGER", CashKind.CORPORATE_ACTION),
     ("RECEIVE_AND_DELIVER", "SPIN", CashKind.CORPORATE_ACTION),
+    ("RECEIVE_AND_DELIVER", "NAME CHANGE", CashKind.CORPORATE_ACTION),
+    ("RECEIVE_AND_DELIVER", "SYMBOL CHANGE", CashKind.CORPORATE_ACTION),
     ("JOURNAL", "FEE", CashKind.FEE),
 )
 #: What the brokers call a commission among the fees of a trade; the others go to authorities and exchanges.
@@ -107,6 +109,9 @@ class TdaTransactions:
 def events_of(row: Raw) -> list[CashEventReport]:
     """Read one transaction: what it is, or of a trade what it cost in fees.
 
+    Of one that moves several instruments each is an event of its own, and its money another: whose part it was of is
+    told nowhere.
+
     Raises:
         ValueError, KeyError, TypeError, AttributeError: it has no id, no type or no time.
     """
@@ -117,7 +122,6 @@ def events_of(row: Raw) -> list[CashEventReport]:
     if id_ is None or at is None:
         raise ValueError("a transaction without an id, or without a time")
     word = str(row["type"])
-    item = _moved(row)
     detail = " ".join(filter(None, (word, str(row.get("description") or ""))))
     told = CashEventReport(
         event_id=id_,
@@ -125,14 +129,30 @@ def events_of(row: Raw) -> list[CashEventReport]:
         at=at,
         amount=number(row.get("netAmount")),
         currency=_CURRENCY,
-        symbol=name(item.get("instrument")) if item else None,
-        quantity=(number(item.get("amount")) or None) if item else None,
-        price=soft(positive, item.get("price")) if item else None,
         account_id=soft(identity, row.get("accountNumber")),
         broker_order_id=soft(_order, row.get("orderId")),
         detail=detail,
     )
-    return [told] if word != _TRADE else [_cost(told, fee, amount) for fee, amount in _fees(row)]
+    items = list(_moved(row))
+    if word == _TRADE:
+        trade = _item(told, items[0]) if items else told
+        return [_cost(trade, fee, amount) for fee, amount in _fees(row)]
+    if len(items) < 2:
+        return [_item(told, items[0]) if items else told]
+    parts = [
+        _item(replace(told, event_id=f"{id_}:{n}" if n else id_, amount=None), item) for n, item in enumerate(items)
+    ]
+    return [*parts, replace(told, event_id=f"{id_}:money")] if told.amount else parts
+
+
+def _item(told: CashEventReport, item: Raw) -> CashEventReport:
+    """Return what a transaction has moved of one instrument."""
+    return replace(
+        told,
+        symbol=name(item.get("instrument")),
+        quantity=number(item.get("amount")) or None,
+        price=soft(positive, item.get("price")),
+    )
 
 
 def _cost(trade: CashEventReport, fee: str, amount: Decimal) -> CashEventReport:
@@ -153,17 +173,15 @@ def _kind(word: str, text: str) -> CashKind:
     return next(told, _TYPES.get(word, CashKind.OTHER))
 
 
-def _moved(row: Raw) -> Raw | None:
-    """Return the part that tells of shares, not of money."""
+def _moved(row: Raw) -> Iterator[Raw]:
+    """Yield the parts that tell of shares, not of money: a merger takes of one symbol and gives of another."""
     items = row.get("transferItems")
     if items is None and isinstance(item := row.get("transactionItem"), dict):
         items = [item]
     for found in items or ():
         instrument = found.get("instrument")
         if isinstance(instrument, dict) and instrument.get("assetType") not in ("CURRENCY", "CASH_EQUIVALENT"):
-            part: Raw = found
-            return part
-    return None
+            yield found
 
 
 def _fees(row: Raw) -> Iterator[tuple[str, Decimal]]:
