@@ -323,4 +323,5 @@ def options(desk: TdaTrader, seen: dict[str, Any]) -> None:
         seen["vertical_preview"] = [preview["orderStrategy"]["orderValue"], preview["orderValidationResult"]["rejects"]]
 
 
-main()
+if __name__ == "__main__":
+    main()

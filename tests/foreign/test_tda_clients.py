@@ -154,3 +154,24 @@ def test_the_client_trades_an_option_of_the_chain_and_a_vertical_of_its_template
         assert story["vertical_preview"] == [600.0, []]
     held = story.control.accounts()[story["dialect"]]["positions"]
     assert sorted(float(held[name]["quantity"]) for name in held if len(name) > 6) == [-2, 3]
+
+
+def test_schwab_py_sees_two_accounts_of_one_login_and_mixes_none(
+    drive: Callable[..., Story], foreign_python: Path
+) -> None:
+    usual, other = "12345678", "12345679"
+    sandbox = (f"--accounts=schwab={usual},{other}", "--doors=schwab")
+    story = drive("drive_schwab_accounts.py", "schwab", python=foreign_python, sandbox=sandbox)
+    assert story["numbers"] == story["preferences"] == [usual, other]
+    assert story["held"] == {usual: [["AAPL", 4]], other: [["AAPL", 9], ["MSFT", 7]]}
+    assert story["held_together"] == story["held"]
+    assert story["listed"] == {usual: True, other: True}
+    assert story["everywhere"] == [[usual, "FILLED"], [other, "FILLED"], [other, "WORKING"]]
+    assert all(status in (400, 404) for status in story["refused"]), story["refused"]
+    assert "oversold" in story["oversold"]
+    ended = sorted((one["account"], one["symbol"], one["state"]) for one in story.orders("schwab"))
+    assert ended == [
+        (usual, "AAPL", "filled"), (usual, "MSFT", "rejected"),
+        (other, "AAPL", "canceled"), (other, "AAPL", "filled"), (other, "MSFT", "filled"),
+    ]  # fmt: skip
+    assert story.is_clean()

@@ -16,8 +16,8 @@ from typing import Any
 Row = Mapping[str, Any]
 
 
-#: What an order is recognised by at a door: symbol, quantity, whether it buys, type.
-Key = tuple[str, Decimal, bool, str]
+#: What an order is recognised by at a door: symbol, quantity, amount of money in its place, whether it buys, type.
+Key = tuple[str, Decimal | None, Decimal | None, bool, str]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ class Intent:
     parts: tuple[AskedLeg, ...] = ()
     #: The bracket whose exits it stands for: nobody asked for it, `on_partial` did.
     protects: str | None = None
+    #: An order of money: how much may be spent; its quantity is 0.
+    money: Decimal | None = None
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -62,7 +64,8 @@ class Intent:
     @property
     def keys(self) -> tuple[Key, ...]:
         """What it is recognised by at a door."""
-        return tuple((name, self.quantity, self.side.startswith("buy"), self.order_type) for name in self.symbols)
+        size = (self.quantity, None) if self.money is None else (None, self.money)
+        return tuple((name, *size, self.side.startswith("buy"), self.order_type) for name in self.symbols)
 
 
 @dataclass
@@ -90,11 +93,19 @@ class AtDoor:
     amended: bool = False
     #: Of an order with legs: each of them, by its number.
     legs: dict[int, AtDoor] = field(default_factory=dict)
+    #: An order of money: how much it may spend; its quantity is what the door thought of at first.
+    money: Decimal | None = None
 
     @property
     def key(self) -> Key:
         """What it is recognised by."""
-        return self.symbol, self.quantity, self.side.startswith("buy"), self.order_type
+        size = (self.quantity, None) if self.money is None else (None, self.money)
+        return self.symbol, *size, self.side.startswith("buy"), self.order_type
+
+    @property
+    def spent(self) -> Decimal:
+        """The worth of what stands of its executions."""
+        return sum((quantity * price for quantity, price in self.executions.values()), Decimal(0))
 
     @property
     def counts(self) -> bool:
@@ -130,6 +141,7 @@ def fold(lines: Iterable[Row], wire_ids: Mapping[int, str]) -> list[AtDoor]:
             found[number] = AtDoor(
                 number, line["door"], told, wire_ids.get(number), line["symbol"], Decimal(line["quantity"]),
                 stranger=bool(extra.get("stranger")), side=line["side"], order_type=line["order_type"],
+                money=None if extra.get("notional") is None else Decimal(extra["notional"]),
             )  # fmt: skip
             if "leg" in extra:
                 found[extra["parent"]].legs[extra["leg"]] = found[number]
@@ -139,7 +151,8 @@ def fold(lines: Iterable[Row], wire_ids: Mapping[int, str]) -> list[AtDoor]:
             if line["event"] in ("fill", "amended"):
                 entry.executions[line["execution_id"]] = Decimal(line["quantity"]), Decimal(line["price"])
                 entry.filled = sum((quantity for quantity, _ in entry.executions.values()), Decimal(0))
-                entry.state = "filled" if entry.filled >= entry.quantity else entry.state
+                whole = line.get("state") == "filled" if entry.money else entry.filled >= entry.quantity
+                entry.state = "filled" if whole else entry.state
                 entry.amended |= line["event"] == "amended"
             elif line["event"] == "doubted":
                 entry.doubted = True

@@ -161,10 +161,10 @@ def _assign(
             placed[owner].append(entry)
         elif entry.counts:
             verdict.duplicates.append(f"{entry} in {entry.symbol} is one more than the twins asked for")
-    for (symbol, quantity, _, _), twins in owners.items():
+    for (symbol, quantity, money, *_), twins in owners.items():
         alive = [e for twin in twins for e in placed[twin.client_order_id] if e.counts]
         if len(alive) > len(twins) > 1:  # a single one is counted by itself
-            verdict.duplicates.append(f"{len(twins)} orders for {quantity} {symbol}, but {_at(alive)}")
+            verdict.duplicates.append(f"{len(twins)} orders for {quantity or money} {symbol}, but {_at(alive)}")
     return placed
 
 
@@ -216,13 +216,22 @@ class _Case:
     # -- TWICE ---
     def _duplicates(self, verdict: SoakVerdict) -> None:
         alive = [e for e in self.entries if e.counts]
-        exposed = sum((e.quantity if e.state == "live" else e.filled for e in alive), Decimal(0))
-        if len(alive) > 1 or exposed > self.intent.quantity:
-            verdict.duplicates.append(self._say(f"{len(alive)} orders live or filled, {exposed} shares"))
+        exposed, most = sum(map(self._exposed, alive), Decimal(0)), self.intent.money or self.intent.quantity
+        if len(alive) > 1 or exposed > most:
+            verdict.duplicates.append(self._say(f"{len(alive)} orders live or filled, {exposed} of {most}"))
         open_ = [t for t in self.tries if t["outcome"] in ("sending", "unknown")]
         known = [e for e in alive if e.door not in {t["broker"] for t in open_}]
         if len(open_) > 1 or (open_ and known):
             verdict.duplicates.append(self._say(f"{len(open_)} attempts may be live beside {_at(known)}"))
+
+    def _exposed(self, entry: AtDoor) -> Decimal:
+        """Return how much an order has traded, or may: shares, or money where it is of money.
+
+        What somebody has put right since says nothing of what was spent then.
+        """
+        if self.intent.money is None:
+            return entry.quantity if entry.state == "live" else entry.filled
+        return self.intent.money if entry.state == "live" or entry.amended else entry.spent
 
     def _legs(self, verdict: SoakVerdict) -> None:
         found = legs.look(self.intent, self.row, self.fills, self.entries)

@@ -52,8 +52,9 @@ def coin_terms(symbol: str) -> dict[str, str]:
 
 
 def is_plain(intent: Intent) -> bool:
-    """Whether it is of shares, and alone."""
-    return intent.group is None and not intent.parts and len(intent.symbol) == len("SIM000")
+    """Whether it is of so many shares, and alone."""
+    is_alone = intent.group is None and not intent.parts and intent.money is None
+    return is_alone and len(intent.symbol) == len("SIM000")
 
 
 # -- WARES ---
@@ -68,8 +69,9 @@ def unit(dice: random.Random, lead: OrderRequest, closes: list[tuple[str, int]])
     if lead.side == "sell":
         return _linked(lead, GroupKind.OCO, dice) if dice.random() < 0.1 else plain(lead)
     kinds: Mapping[str, tuple[float, Callable[[], Ware]]] = {
-        "plain": (0.72, lambda: plain(lead)),
+        "plain": (0.66, lambda: plain(lead)),
         "coin": (0.05, lambda: _coin(lead, dice)),
+        "money": (0.06, lambda: _money(lead, dice)),
         "bracket": (0.06, lambda: _linked(_sized(lead, dice), GroupKind.BRACKET, dice)),
         "oto": (0.03, lambda: _linked(_sized(lead, dice), GroupKind.OTO, dice)),
         "option": (0.06, lambda: plain(_again(lead, symbol=call(lead.symbol)))),
@@ -110,8 +112,22 @@ def _coin(lead: OrderRequest, dice: random.Random) -> Ware:
     """
     if COIN_DOOR not in (lead.route or ()):
         return plain(lead)
-    symbol, size = dice.choice(COINS[1:]), Decimal(lead.client_order_id.rpartition("n")[2]) + 1
+    symbol, size = dice.choice(COINS[1:]), _number_of(lead) + 1
     return plain(_again(lead, symbol=symbol, quantity=size / 10_000, route=[COIN_DOOR], **coin_terms(symbol)))
+
+
+def _money(lead: OrderRequest, dice: random.Random) -> Ware:
+    """Buy shares, or a coin, for so many cents as no other order has, where the door that takes them is on the way."""
+    if COIN_DOOR not in (lead.route or ()):
+        return plain(lead)
+    symbol = dice.choice((*COINS, *(lead.symbol,) * len(COINS)))
+    terms = {"symbol": symbol, "quantity": None, "notional": (_number_of(lead) + 1000) / 100, "route": [COIN_DOOR]}
+    return plain(_again(lead, **terms, **coin_terms(symbol)))
+
+
+def _number_of(lead: OrderRequest) -> Decimal:
+    """Return the number of an order, which no other of its world has."""
+    return Decimal(lead.client_order_id.rpartition("n")[2])
 
 
 def _closing(lead: OrderRequest, held: tuple[str, int]) -> Ware:
@@ -139,11 +155,10 @@ def _linked(lead: OrderRequest, kind: GroupKind, dice: random.Random) -> Ware:
 
 
 def _intent(one: OrderRequest) -> Intent:
-    assert one.quantity is not None
     parts = tuple(AskedLeg(leg.symbol, str(leg.side), leg.ratio) for leg in one.legs or ())
     asked = Intent(
-        one.client_order_id, one.symbol, str(one.side), one.quantity, tuple(map(str, one.route or ())),
-        order_type=str(one.order_type), parts=parts,
+        one.client_order_id, one.symbol, str(one.side), one.quantity or Decimal(0), tuple(map(str, one.route or ())),
+        order_type=str(one.order_type), parts=parts, money=one.notional,
     )  # fmt: skip
     if one.group is not None:
         asked.group, asked.kind, asked.leg = one.group.id, str(one.group.kind), str(one.group.leg)

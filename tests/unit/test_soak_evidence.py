@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -27,6 +28,43 @@ def test_two_doors_with_one_order_are_a_duplicate() -> None:
 def test_an_attempt_that_may_live_beside_one_that_does_is_a_duplicate() -> None:
     tries = [attempt(outcome="unknown"), attempt(number=2, broker="tda")]
     assert found([at_door("tda", "a~2", wire_id="tda-a~2")], attempts=tries).duplicates
+
+
+def test_an_order_of_money_is_held_against_what_it_spent() -> None:
+    asked = replace(ASKED, quantity=Decimal(0), money=Decimal(100))
+    door = at_door(money=Decimal(100))  # 2 at 50, while its door thought of another number at first
+    door.quantity = Decimal("1.9")
+    assert found([door], (asked,)).clean
+    door.executions["e1"] = Decimal(2), Decimal("50.01")
+    assert "of 100" in found([door], (asked,)).duplicates[0]
+    door.amended = True  # its price was put right afterwards
+    assert not found([door], (asked,)).duplicates
+    door.money = Decimal(101)
+    assert found([door], (asked,)).duplicates, "another amount is another order"
+
+
+def test_an_order_of_money_is_filled_when_its_door_says_so() -> None:
+    extra = {"notional": "100"}
+    came = {
+        "event": "arrived",
+        "number": 1,
+        "door": "alpaca",
+        "client_order_id": "a",
+        "symbol": "SIM001",
+        "extra": extra,
+    }
+    came |= {"quantity": "2", "side": "buy", "order_type": "market"}
+    part = {
+        "event": "fill",
+        "number": 1,
+        "execution_id": "e1",
+        "quantity": "2",
+        "price": "49",
+        "state": "partially_filled",
+    }
+    assert [(one.state, one.money) for one in fold([came, part], {})] == [("live", 100)]
+    (whole,) = fold([came, part | {"quantity": "1.9", "price": "52", "state": "filled"}], {})
+    assert (whole.state, whole.filled, whole.spent) == ("filled", Decimal("1.9"), Decimal("98.8"))
 
 
 def test_an_order_that_nobody_asked_for_is_a_duplicate() -> None:
