@@ -49,7 +49,7 @@ from models.routes import route_of
 from models.settings import Settings
 from models.signing import Signs
 from models.trust import required_by
-from models.vocabulary import Denial, OrderType, Side, Status, TimeInForce
+from models.vocabulary import AssetClass, Denial, OrderType, Side, Status, TimeInForce
 
 log = structlog.get_logger()
 
@@ -111,7 +111,9 @@ def request_of(row: AnyOrder) -> OrderRequest:
     values = {name: columns[name] for name in _SAME_NAME}
     values |= {name: kind(str(values[name])) for name, kind in _ENUMS.items()}
     values["tags"] = [] if values["tags"] is None else values["tags"]
-    values |= {name: columns[name] if _names_class(row) else None for name in _CLASS}
+    named = _names_class(row)
+    values |= {"asset_class": AssetClass(str(columns["asset_class"])) if named else None}
+    values |= {"currency": columns["currency"] if named else None}
     values |= {"route": tuple(row["route"] or ()), "account": row["account"]}
     return rebuilt(values | {"group": membership_of(row), "legs": legs_of(row)})
 

@@ -296,12 +296,15 @@ def replace(
     quantity: Annotated[str | None, typer.Option("--qty", help="the new total, what is filled included")] = None,
     limit: Annotated[str | None, typer.Option(help="the new limit price")] = None,
     stop: Annotated[str | None, typer.Option(help="the new stop price")] = None,
+    trail_amount: Annotated[str | None, typer.Option(help="the new distance of a trailing stop, money")] = None,
+    trail_percent: Annotated[str | None, typer.Option(help="the new distance of a trailing stop, percent")] = None,
     tif: Annotated[str | None, typer.Option(help="the new time in force")] = None,
     wide: Wide = False,
     json: Json = False,
 ) -> None:
     """Change a live order; until its broker confirms, it keeps its terms."""
     given = {"quantity": quantity, "limit_price": limit, "stop_price": stop, "time_in_force": tif}
+    given |= {"trail_amount": trail_amount, "trail_percent": trail_percent}
     with client() as c:
         changes = {name: value for name, value in given.items() if value is not None}
         order = c.replace(_meant(c, client_order_id), **changes)

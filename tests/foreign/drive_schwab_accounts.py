@@ -18,7 +18,7 @@ def main() -> None:
     hashes = {row["accountNumber"]: row["hashValue"] for row in body(client.get_account_numbers())}
     told = body(client.get_user_preferences())["accounts"]
     seen: dict[str, Any] = {"numbers": list(hashes), "preferences": [row["accountNumber"] for row in told]}
-    desks = {number: Account(client, name) for number, name in hashes.items()}
+    desks = {number: SchwabPyDesk(client, name) for number, name in hashes.items()}
     bought = {number: desk.place(equities.equity_buy_market("AAPL", size)) for (number, desk), size in
               zip(desks.items(), (4, 9), strict=True)}  # fmt: skip
     for number, desk in desks.items():
@@ -58,7 +58,7 @@ def held_in(account: dict[str, Any]) -> list[list[Any]]:
     return sorted([row["instrument"]["symbol"], row["longQuantity"]] for row in account.get("positions", ()))
 
 
-class Account:
+class SchwabPyDesk:
     """One account of the login, by the hash that stands for its number in paths."""
 
     def __init__(self, client: Any, name: str) -> None:

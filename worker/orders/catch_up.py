@@ -25,6 +25,7 @@ from models.vocabulary import LIVE, UNEXPLAINED, Outcome, Status
 from worker.brokers.base import BrokerInterface, OrderRef
 from worker.fleet.reads import Reads
 from worker.gate import Gate
+from worker.orders import changed_there
 from worker.orders.batches import Batches
 from worker.orders.loose_ends import Loose, LooseEnds, is_due
 from worker.orders.record import Recorder
@@ -113,6 +114,7 @@ class CatchUp:
         # One that has ended in our books, or was given up, and is at work at the broker all the same.
         reports += [r for r in listed if r.at_work and r.broker_order_id not in alive]
         self.apply(reports)
+        self._take_changes([(ref, r) for ref, _ in live if (r := by_id.get(ref.broker_order_id))], begun)
         self.loose_ends.note(list(zip(gone, found, strict=False)), begun)
         decided = self.external.note([*(fills or []), *listed, *self._vanished(by_id)])
         if fills is not None:
@@ -121,6 +123,13 @@ class CatchUp:
                 self.external.read_until(begun)
         self._ask_about(fills or [])
         return fills is not None
+
+    def _take_changes(self, live: Sequence[tuple[OrderRef, OrderReport]], begun: datetime) -> None:
+        """Take what somebody has changed at a broker where an order keeps its id."""
+        if self.broker.capabilities.replaces != "in_place":
+            return
+        if changed := changed_there.shown_otherwise(live, self.recorder.rewrites):
+            changed_there.take(self.batches, self.broker.name, changed, self.recorder.rewrites, begun)
 
     # -- WHAT FITS NOTHING ---
     def leave(self, reports: Sequence[Report]) -> None:

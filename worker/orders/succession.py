@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 import structlog
 
@@ -152,39 +153,53 @@ def _follows(entry: OrderRecord, attempt_no: int, heir: OrderReport | None) -> b
 
     Its terms are the broker's word. What it is told of besides comes with the next reading, under its own id.
     """
-    row, old = entry.order, entry.attempts[attempt_no]
+    row = entry.order
     speaks = attempt_no == row["attempt_no"] and entry.status in OPEN and stands_alone(row)
     if heir is None or not speaks or is_another(row, heir):
         return False
     if any(attempt["broker_order_id"] == heir.broker_order_id for attempt in entry.attempts.values()):
         return False  # that one has been followed already, and has come to nothing
-    line, number = _line(entry, attempt_no), entry.next_attempt
+    line = _line(entry, attempt_no)
     done = filled_by(entry, (fill for fill in entry.fills if fill["attempt_no"] in line))
     terms = RETYPED if heir.order_type != row["order_type"] else TERMS
     shown = {name: getattr(heir, name) for name in terms} | {"quantity": heir.quantity and done + heir.quantity}
-    shown = {name: _stored(value) for name, value in shown.items() if value is not None}
+    shown = stored(shown)
     if terms is RETYPED and not _is_an_order(row, shown):
         return False
+    ours = heir.broker_client_order_id or str(heir.broker_order_id)
+    take_over(entry, attempt_no, shown, ours, str(heir.broker_order_id), sent_at=heir.submitted_at)
+    return True
+
+
+def take_over(
+    entry: OrderRecord,
+    attempt_no: int,
+    terms: dict[str, str],
+    broker_client_order_id: str,
+    broker_order_id: str,
+    sent_at: datetime | None = None,
+) -> None:
+    """Have an order that nobody here has sent speak in the place of an attempt, on its terms: a reading shows it."""
+    old, number = entry.attempts[attempt_no], entry.next_attempt
     entry.begin(
         number,
         broker=old["broker"],
         account=old["account"],
-        broker_client_order_id=heir.broker_client_order_id or str(heir.broker_order_id),
-        broker_order_id=heir.broker_order_id,
+        broker_client_order_id=broker_client_order_id,
+        broker_order_id=broker_order_id,
         outcome=str(Outcome.ACCEPTED),
         worker=old["worker"],
         session=old["session"],
         started_at=entry.now,
-        sent_at=heir.submitted_at or entry.now,
+        sent_at=sent_at or entry.now,
         ended_at=entry.now,
         lease_until=entry.now,
         replaces=attempt_no,
-        terms=shown,
+        terms=terms,
         reserved=old["reserved"],
     )
     promote(entry, number)
-    entry.set(broker_order_id=heir.broker_order_id)  # a cancel that is wished goes to this one
-    return True
+    entry.set(broker_order_id=broker_order_id)  # a cancel that is wished goes to this one
 
 
 def _is_an_order(row: ReadableOrder, shown: Mapping[str, str]) -> bool:
@@ -215,6 +230,11 @@ def _heir(entry: OrderRecord, attempt_no: int, report: OrderReport) -> AttemptRo
         tried = (row for row in entry.attempts.values() if row["replaces"] == attempt_no and row["broker_order_id"])
         return next((row for row in tried if row["outcome"] == Outcome.REFUSED), None)
     return next((row for row in entry.attempts.values() if row["broker_order_id"] == report.replaced_by), None)
+
+
+def stored(terms: Mapping[str, object]) -> dict[str, str]:
+    """Return terms as an attempt keeps them: those that there are."""
+    return {name: _stored(value) for name, value in terms.items() if value is not None}
 
 
 def _stored(value: object) -> str:
