@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
+import requests
 
 from models.errors import DataError, OutcomeUnknown, Refused
 from models.reports import BrokerStatus, FillReport, Found, Missing, OrderReport
@@ -13,9 +16,10 @@ from models.terms import contradictions
 from models.vocabulary import ID_TAKEN
 from tests.contract.connected_alpaca import ConnectedAlpaca, desk, order, ref, resting
 from tests.kit.waiting import eventually
+from worker.brokers.values import Raw
 
 __all__ = ["desk"]
-SPOILED = ("qty", "filled_qty", "limit_price", "submitted_at", "status", "filled_avg_price", "updated_at")
+KEYS = {"APCA-API-KEY-ID": "k", "APCA-API-SECRET-KEY": "s"}
 
 
 # -- EXECUTIONS ---
@@ -112,13 +116,35 @@ def test_an_order_replaced_in_the_dashboard_names_its_successor(desk: ConnectedA
 
 
 # -- ROWS AND PAGES ---
-@pytest.mark.parametrize("field", SPOILED)
-def test_one_spoiled_order_in_a_listing_is_unknown_and_the_others_are_read(desk: ConnectedAlpaca, field: str) -> None:
-    placed = [desk.place(resting(quantity=size)) for size in (11, 12, 13)]
-    desk.house.fault("alpaca", "spoiled_row", None, operation="list", field=field, value={"no": "such"}, index=1)
-    found = {report.broker_order_id: report for report in desk.broker.get_orders()}
-    assert set(found) == {report.broker_order_id for report in placed}
-    assert [r.quantity for r in found.values() if r.status is not BrokerStatus.UNKNOWN] == [11, 13]
+NOISE: tuple[Any, ...] = (None, "", "noise", -1, "NaN", 1.79e308, 2**31 - 1, [], {"no": "such"})
+
+
+def raw_rows(desk: ConnectedAlpaca, path: str) -> list[Raw]:
+    """Return what the door lists, as it stands on the wire."""
+    rows: list[Raw] = requests.get(f"{desk.door.url}/v2/{path}", timeout=5, headers=KEYS).json()
+    return rows
+
+
+def spoil_all(desk: ConnectedAlpaca, operation: str, row: Raw, index: int) -> Iterator[tuple[str, object]]:
+    """Spoil every field of one row in turn with every noise; what is yielded is spoilt until the next one is asked."""
+    assert len(row) > 10
+    for field in row:
+        for value in NOISE:
+            desk.house.fault("alpaca", "spoiled_row", None, operation=operation, field=field, value=value, index=index)
+            yield field, value
+            desk.house.call(lambda: desk.house.market.faults.clear("alpaca"))
+
+
+def test_one_spoiled_field_of_one_order_in_a_listing_hides_no_other(desk: ConnectedAlpaca) -> None:
+    wanted = [resting(quantity=size) for size in (11, 12, 13)]
+    placed = [desk.place(one) for one in wanted]
+    row = raw_rows(desk, "orders")[1]
+    for spoilt in spoil_all(desk, "list", row, 1):
+        found = {report.broker_order_id: report for report in desk.broker.get_orders()}
+        assert {found[one.broker_order_id].quantity for one in (placed[0], placed[2])} == {11, 13}, spoilt
+        assert len([one for one in found.values() if one.status is BrokerStatus.ACCEPTED]) >= 2, spoilt
+        assert all(one.quantity in (11, 12, 13, None) for one in found.values()), spoilt
+    assert desk.broker.is_connected()
 
 
 def test_a_spoiled_order_among_several_is_looked_up_alone(desk: ConnectedAlpaca) -> None:
@@ -132,24 +158,31 @@ def test_a_spoiled_order_among_several_is_looked_up_alone(desk: ConnectedAlpaca)
     assert len([one for one in seen if isinstance(one, Found)]) == 3
 
 
-@pytest.mark.parametrize("field", ["price", "qty", "transaction_time", "symbol", "cum_qty", "side"])
-def test_one_spoiled_execution_hides_no_other(desk: ConnectedAlpaca, field: str) -> None:
+def test_one_spoiled_field_of_one_execution_hides_no_other(desk: ConnectedAlpaca) -> None:
     began = datetime.now(UTC)
     for size in (11, 12, 13):
-        desk.settled(wanted, BrokerStatus.FILLED) if desk.place(wanted := order(quantity=size)) else None
-    desk.house.fault("alpaca", "spoiled_row", None, operation="activities", field=field, value=[1], index=1)
-    assert {11, 13} <= {fill.quantity for fill in desk.broker.get_fills(began)}
+        desk.place(wanted := order(quantity=size))
+        desk.settled(wanted, BrokerStatus.FILLED)
+    row = raw_rows(desk, "account/activities")[1]
+    for spoilt in spoil_all(desk, "activities", row, 1):
+        fills = desk.broker.get_fills(began)
+        assert {11, 13} <= {fill.quantity for fill in fills}, spoilt
+        assert all(fill.quantity in (11, 12, 13) for fill in fills), spoilt
+        assert all(fill.price is None or 0 < fill.price < 10**6 for fill in fills), spoilt
+    assert desk.broker.is_connected()
 
 
-@pytest.mark.parametrize("field", ["qty", "avg_entry_price", "market_value", "unrealized_pl", "side"])
-def test_one_spoiled_position_hides_no_other(desk: ConnectedAlpaca, field: str) -> None:
+def test_one_spoiled_field_of_one_position_hides_no_other(desk: ConnectedAlpaca) -> None:
     for symbol in ("AAPL", "KO", "PEP"):
         desk.house.hold("alpaca", symbol, 10)
-    desk.house.fault("alpaca", "spoiled_row", None, operation="positions", field=field, value="x", index=1)
-    found = {position.symbol: position for position in desk.broker.get_positions()}
-    assert {"AAPL", "PEP"} <= set(found)
-    assert found["AAPL"].quantity == found["PEP"].quantity == 10
-    assert found["KO"].quantity == (None if field in ("qty", "side") else 10)
+    row = raw_rows(desk, "positions")[1]
+    assert row["symbol"] == "KO"
+    for field, value in spoil_all(desk, "positions", row, 1):
+        found = {position.symbol: position.quantity for position in desk.broker.get_positions()}
+        assert found["AAPL"] == found["PEP"] == 10, (field, value)
+        assert found.get("KO") in (10, None), (field, value)
+        assert field not in ("qty", "side") or found["KO"] is None, (field, value)
+    assert desk.broker.is_connected()
 
 
 def test_pages_of_bars_that_lead_to_each_other_end(desk: ConnectedAlpaca) -> None:

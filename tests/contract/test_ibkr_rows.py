@@ -25,6 +25,7 @@ IDS = {
     "completed_order": ({0, 19, 22, 23}, 23),
     "execution": ({0, 1, 2, 14, 16, 21, 22, 26}, 14),
     "position": ({0, 2, 3}, 3),
+    "open_order": ({0, 1, 2, 23, 24, 25}, 25),
 }
 OTHER_CLIENT = 9
 
@@ -32,6 +33,8 @@ OTHER_CLIENT = 9
 def is_theirs(message: str, *arguments: Any) -> bool:
     if message == "position":
         return bool(arguments[0] == "PEP")
+    if message == "open_order":
+        return bool(arguments[0].client_id == OTHER_CLIENT and arguments[0].order.symbol == "MSFT")
     asked = message != "execution" or arguments[2:] not in ((), (-1,))
     return bool(arguments[0].client_id == OTHER_CLIENT and asked)
 
@@ -69,6 +72,7 @@ def traded(gateway: TwsDoors) -> tuple[IbkrBroker, Any, Any]:
         place(broker, name, order := an_order(symbol=symbol))
         eventually(lambda: (one := found(broker, name, order)) and one.status is BrokerStatus.FILLED)  # noqa: B023
     resting = a_resting_order(symbol="KO")
+    place(theirs, "theirs-too", a_resting_order(symbol="MSFT"))
     place(ours, "resting", resting)
     return ours, an_order(symbol="KO"), resting
 
