@@ -11,6 +11,7 @@ import typer
 
 from models.destinations import broker_of, split
 from models.errors import CorroError, InvalidRequest
+from models.outward import outward
 from models.timeframes import TIMEFRAMES
 from producers.cli import show
 from producers.cli.app import Form, Json, Out, Wide, age, client, history, moment, seconds, tell
@@ -187,12 +188,12 @@ def _progress(symbol: str, timeframe: str) -> Iterator[Callable[[Mapping[str, An
         return
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=show.err, transient=True) as bar:
-        task = bar.add_task(f"{symbol} {timeframe}", total=1.0)
+        task = bar.add_task(outward(f"{symbol} {timeframe}"), total=1.0)
 
         def watch(row: Mapping[str, Any]) -> None:
             words = f"{symbol} {timeframe} from {row['broker']} ({row['status']}, {row['stored']} bars)"
-            bar.update(task, completed=float(row["progress"] or 0), description=words)
+            bar.update(task, completed=float(row["progress"] or 0), description=outward(words))
 
         yield watch

@@ -87,21 +87,30 @@ def test_of_a_broker_that_tells_no_time_our_clock_tells_which_order_is_from_befo
     assert found(desk, wanted) == id_of(ours)
 
 
-def test_an_equal_order_entered_through_another_application_is_not_taken_for_ours(desk: Any) -> None:
+@pytest.mark.parametrize("tag", ["API_OTHER:a-person", ""], ids=["another tag", "no tag"])
+def test_an_equal_order_entered_through_another_application_is_not_taken_for_ours(desk: Any, tag: str) -> None:
     """A person's order, entered right after a send of which nothing arrived: it is shown, never adopted."""
     desk.place(resting(symbol="MSFT"))  # shows the tag of our orders
     desk.fault("list_lag", seconds=60)
-    wanted, theirs, _ = sent(desk, seconds=0, tag="API_OTHER:a-person")
+    wanted, theirs, _ = sent(desk, seconds=0, tag=tag)
     seen = desk.find(wanted)
     assert isinstance(seen, Ambiguous)
     assert "another application" in seen.words
     assert [one.broker_order_id for one in seen.candidates] == [id_of(theirs)]
 
 
-def test_a_tag_tells_orders_apart_in_a_process_that_has_sent_none(desk: Any) -> None:
+@pytest.mark.parametrize("tag", ["API_OTHER:a-person", ""], ids=["another tag", "no tag"])
+def test_an_answer_that_points_to_an_equal_order_of_another_application_is_not_believed(desk: Any, tag: str) -> None:
+    desk.place(resting(symbol="MSFT"))
+    wanted, theirs, ours = sent(desk, "location_foreign", seconds=0, tag=tag)
+    assert found(desk, wanted) == id_of(ours) != id_of(theirs)
+
+
+@pytest.mark.parametrize("tag", ["API_OTHER:a-person", ""], ids=["another tag", "no tag"])
+def test_a_tag_tells_orders_apart_in_a_process_that_has_sent_none(desk: Any, tag: str) -> None:
     """The reconciler may be another worker: then our other orders in the listing tell."""
     known = str(desk.place(resting(symbol="MSFT")).broker_order_id)
-    wanted, _, ours = sent(desk, seconds=0, tag="API_OTHER:a-person")
+    wanted, _, ours = sent(desk, seconds=0, tag=tag)
     assert found(desk, wanted) == id_of(ours)
     desk.broker._listings.our_tags.clear()
     assert desk.found(wanted, known=frozenset({known})).broker_order_id == id_of(ours)

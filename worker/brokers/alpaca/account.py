@@ -13,6 +13,18 @@ from worker.brokers.values import Raw, count, number, positive, soft
 _CURRENCY = re.compile(r"[A-Z]{3}")
 
 
+def currency_of(raw: Raw) -> str:
+    """Return in which currency the amounts of a message are; dollars where it tells none.
+
+    Raises:
+        ValueError: it tells something that is no currency: its amounts would be told in a unit that nobody knows.
+    """
+    currency = raw.get("currency") or "USD"
+    if not isinstance(currency, str) or not _CURRENCY.fullmatch(currency):
+        raise ValueError(f"currency is {str(currency)[:60]!r}")
+    return currency
+
+
 def account_report(raw: Raw, *, paper: bool) -> AccountReport:
     """Read the account; the day trading fields are absent since 2026 (docs/facts/alpaca.md#1.6).
 
@@ -21,14 +33,11 @@ def account_report(raw: Raw, *, paper: bool) -> AccountReport:
     Raises:
         ValueError, KeyError, TypeError, AttributeError: it is no account, or its currency cannot be read.
     """
-    currency = raw.get("currency") or "USD"
-    if not isinstance(currency, str) or not _CURRENCY.fullmatch(currency):
-        raise ValueError(f"currency is {str(currency)[:60]!r}")
     equity, worth = soft(number, raw.get("equity")), soft(number, raw.get("portfolio_value"))
     cash = soft(number, raw.get("cash"))
     return AccountReport(
         account_id=soft(lambda row: id_in(row, "account_number"), raw) or id_in(raw, "id"),
-        currency=currency,
+        currency=currency_of(raw),
         buying_power=soft(number, raw.get("buying_power")),
         cash=cash,
         equity=equity,

@@ -14,6 +14,7 @@ from datetime import date, datetime
 from models.record.trading_days import begin_of, day_of
 from models.reports import CashEventReport
 from models.vocabulary import CashKind
+from worker.brokers.alpaca.account import currency_of
 from worker.brokers.alpaca.rest import AlpacaRest
 from worker.brokers.alpaca.symbols import symbol_of
 from worker.brokers.oddities import Oddities
@@ -88,7 +89,7 @@ def event_of(row: Raw) -> CashEventReport:
     """Read one activity.
 
     Raises:
-        ValueError, KeyError, TypeError, AttributeError: it has no id, no type or no date.
+        ValueError, KeyError, TypeError, AttributeError: it has no id, no type or no date, or its currency is none.
     """
     word = str(row["activity_type"])
     kind = _KINDS.get(word, CashKind.DIVIDEND if word.startswith(_DIVIDENDS) else CashKind.OTHER)
@@ -98,7 +99,7 @@ def event_of(row: Raw) -> CashEventReport:
         kind=kind,
         at=_at(row),
         amount=number(row.get("net_amount")),
-        currency=str(row.get("currency") or "USD")[:8],
+        currency=currency_of(row),
         symbol=named,
         quantity=number(row.get("qty")),
         price=soft(positive, row.get("price") if row.get("price") is not None else row.get("per_share_amount")),

@@ -21,6 +21,7 @@ from worker.brokers.ibkr.sdk import Sdk, SdkContract, SdkDetails
 from worker.brokers.values import identity, positive, soft
 
 _DAY = re.compile(r"[0-9]{8}")
+_CURRENCY = re.compile(r"[A-Z]{3}")
 #: Fields of a contract, and of its details, that are remembered.
 _CONTRACT = (
     "conId", "symbol", "secType", "lastTradeDateOrContractMonth", "strike", "right", "multiplier", "exchange",
@@ -44,10 +45,10 @@ def listing_of(details: SdkDetails) -> str:
 
 
 def read_details(details: SdkDetails) -> InstrumentReport | None:
-    """Read the details of a contract; None where its name is no text of corro's."""
+    """Read the details of a contract; None where its name is no text of corro's, or its currency is none."""
     contract = details.contract
     text = canonical(contract, listing_of(details))
-    if text is None:
+    if text is None or not _CURRENCY.fullmatch(str(contract.currency)):
         return None
     kind = AssetClass.FUTURE if contract.secType == "FUT" else AssetClass.OPTION
     try:
@@ -57,10 +58,10 @@ def read_details(details: SdkDetails) -> InstrumentReport | None:
 
 
 def read_match(contract: SdkContract) -> InstrumentReport | None:
-    """Read one find of a search; None where it is no share, or its name no text of corro's."""
+    """Read one find of a search; None where it is no share, its name no text of corro's, or its currency none."""
     at_home = contract.currency == "USD" and contract.primaryExchange in US_LISTINGS
     text = from_ib_symbol(contract.symbol) if at_home else canonical(contract, contract.primaryExchange)
-    if contract.secType != "STK" or text is None:
+    if contract.secType != "STK" or text is None or not _CURRENCY.fullmatch(str(contract.currency)):
         return None
     try:
         instrument = read_instrument(text, AssetClass.US_EQUITY if at_home else AssetClass.EQUITY)

@@ -138,10 +138,10 @@ def read_state(state: SdkOrderState, base: str | None, notices: Sequence[str] = 
     commission, money = soft(fee, state.commission), str(state.commissionCurrency or "") or None
     if commission is None:
         least, commission = soft(fee, state.minCommission), soft(fee, state.maxCommission)
-        if least != commission and commission is not None:
+        if commission is not None and least is not None and least != commission:
             warnings.append(f"commission: {commission} at most, {least} at least")
     if commission is not None and base not in (None, money):
-        warnings.append(f"commission: {commission} {money}, while margins are in {base}")
+        warnings.append(f"commission: {commission} {money or 'of some currency'}, while margins are in {base}")
         commission = None
     return PreviewReport(
         margin_before=soft(number, state.initMarginBefore),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -31,7 +31,7 @@ MAX_RESULTS = 3000
 NOT_COMPARED = "not every term can be compared: unreadable, or part of a group"
 NOT_DATED = "it may have been entered before the send: the broker's clock is not known to the second"
 BEFORE_IT = "entered before the send, so it is another order, unless the broker's clocks differ"
-ELSEWHERE = "entered through another application than our orders, by its tag, so it is another order"
+ELSEWHERE = "entered through another application than our orders, by its tag or without one, so it is another order"
 #: Some call a replaced order canceled.
 _REPLACED = ("REPLACED", "CANCELED")
 
@@ -72,6 +72,16 @@ class TdaListings:
         found, doubt = self.candidates(ref, wanted)
         return found[0] if not doubt and len(found) == 1 else None
 
+    def is_elsewhere(self, raw: Raw, more: Collection[str] = ()) -> bool:
+        """Tell whether an order was entered through another application than ours (docs/facts/schwab.md#2.19).
+
+        Args:
+            raw: as it is listed.
+            more: tags of ours, beside those that answers have shown; with none at all nobody can tell.
+        """
+        ours = self.our_tags.union(more)
+        return bool(ours) and shapes.tag(raw) not in ours
+
     # -- LOOK-ALIKES ---
     def candidates(self, ref: OrderRef, wanted: Terms) -> tuple[list[Raw], str]:
         """Return the candidates for an order, by its id or else by its terms, and any doubt about them in words."""
@@ -93,15 +103,15 @@ class TdaListings:
         | not all        | any                            | perhaps the order: shown, never taken for it    |
         | compared       | before it                      | another order: shown if there is nothing else   |
 
-        Where our other orders show the tag of their application, one with another tag is another order, too
-        (docs/facts/schwab.md#2.19).
+        Where our other orders show the tag of their application, one with another tag, or with none, as a person's
+        has none, is another order, too (docs/facts/schwab.md#2.19).
         """
         found: dict[Likeness, list[Raw]] = {kind: [] for kind in Likeness}
-        mine = self.our_tags | {tag for raw in rows if shapes.order_id(raw) in ref.known and (tag := shapes.tag(raw))}
+        mine = {tag for raw in rows if shapes.order_id(raw) in ref.known and (tag := shapes.tag(raw))}
         theirs: list[Raw] = []
         for raw in self._free(ref, rows):
             likeness = compare(raw, wanted)
-            if mine and (tag := shapes.tag(raw)) is not None and tag not in mine:
+            if self.is_elsewhere(raw, mine):
                 theirs += [raw] if likeness in (Likeness.SAME, Likeness.MAYBE) else []
             else:
                 found[likeness].append(raw)

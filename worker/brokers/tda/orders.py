@@ -28,7 +28,7 @@ from worker.brokers.tda.codes import by_words
 from worker.brokers.tda.dialects import TdaDialect
 from worker.brokers.tda.groups import group_body, group_terms, lead_in, with_legs
 from worker.brokers.tda.likeness import Likeness, Terms, compare, terms
-from worker.brokers.tda.listings import BEFORE, TdaListings
+from worker.brokers.tda.listings import BEFORE, ELSEWHERE, TdaListings
 from worker.brokers.tda.rest import TdaRest
 from worker.brokers.tda.watch import OrderWatch
 from worker.brokers.values import Raw, segment
@@ -158,6 +158,9 @@ class TdaOrders:
         if likeness is not Likeness.SAME:
             what = "cannot be compared in full" if likeness is Likeness.MAYBE else "is another one"
             words = f"the answer points to order {raw.get('orderId')}, which {what}"
+            raise UnreadableReply(f"{self._broker}: {words}", broker=self._broker)
+        if self._listings.is_elsewhere(raw):
+            words = f"the answer points to order {raw.get('orderId')}, {ELSEWHERE}"
             raise UnreadableReply(f"{self._broker}: {words}", broker=self._broker)
         if (tag := shapes.tag(raw)) is not None:
             self._listings.our_tags.add(tag)

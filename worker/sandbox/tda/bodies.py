@@ -90,7 +90,7 @@ def order_json(order: MarketOrder, dialect: DoorDialect) -> Json:
         "editable": live,
         "status": status(order, dialect),
         "enteredTime": stamp(order.received_at),
-        "tag": order.extra.get("tag", dialect.tag),
+        **({"tag": tag} if (tag := order.extra.get("tag", dialect.tag)) else {}),
         dialect.account_key: int(order.account),
     }
     if order.stop_price is not None:
