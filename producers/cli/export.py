@@ -14,7 +14,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -130,11 +130,7 @@ def _array(values: Sequence[Any], name: str, table: Table | None) -> Any:
     kinds = {type(value) for value in values if value is not None}
     if kinds == {Decimal} or (column is not None and isinstance(column.type, Money)):
         numbers = [None if value is None else Decimal(value) for value in values]
-        decimals = max([_DECIMALS, *(-int(n.as_tuple().exponent) for n in numbers if n is not None)])
-        scale = min(decimals, _MOST_DECIMALS)
-        places = Decimal(1).scaleb(-scale)
-        rounded = [n if n is None or decimals == scale else n.quantize(places) for n in numbers]
-        return pa.array(rounded, pa.decimal128(_DIGITS, scale))
+        return _decimals(numbers, [n for n in numbers if n is not None])
     if kinds == {date} or (column is not None and isinstance(column.type, Date)):
         return pa.array(values, pa.date32())
     if kinds == {datetime} or (column is not None and isinstance(column.type, UtcTime)):
@@ -145,6 +141,18 @@ def _array(values: Sequence[Any], name: str, table: Table | None) -> Any:
     if python in (bool, int, float):
         return pa.array(values, {bool: pa.bool_(), int: pa.int64(), float: pa.float64()}[python])
     return pa.array([_text(value, name) for value in values], pa.string())
+
+
+def _decimals(numbers: Sequence[Decimal | None], told: Sequence[Decimal]) -> Any:
+    """Return a column of exact numbers; the larger one of them is, the fewer decimals has each."""
+    import pyarrow as pa
+
+    decimals = max([_DECIMALS, *(-int(n.as_tuple().exponent) for n in told)])
+    room = _DIGITS - max([0, *(n.adjusted() + 2 for n in told)])  # rounding may add a digit
+    scale = max(min(decimals, _MOST_DECIMALS, room), 0)
+    places, wide = Decimal(1).scaleb(-scale), Context(prec=2 * _DIGITS)
+    rounded = [n if n is None or decimals == scale else n.quantize(places, context=wide) for n in numbers]
+    return pa.array(rounded, pa.decimal128(_DIGITS, scale))
 
 
 def _text(value: Any, name: str) -> str | None:

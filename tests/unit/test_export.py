@@ -58,6 +58,25 @@ def test_parquet_keeps_numbers_exact_and_times_in_utc(tmp_path: Path) -> None:
     assert table.to_pylist()[0] == rows[0]
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        ["123456789012345678901234567890.5", "0.1"], ["1E+30", "0.123456"], ["9" * 38], ["1E+25", "0.000000001"],
+        ["12345678901.123456789012345678"],
+    ],
+    ids=lambda told: told[0],
+)  # fmt: skip
+def test_parquet_has_room_for_the_largest_number_of_a_column(tmp_path: Path, told: list[str]) -> None:
+    export.write([{"price": Decimal(text)} for text in told], tmp_path / "x.parquet", v_fills)
+    assert pq.read_table(tmp_path / "x.parquet").column("price").to_pylist() == [Decimal(text) for text in told]
+
+
+def test_a_number_of_more_decimals_than_parquet_has_is_rounded_whatever_its_size(tmp_path: Path) -> None:
+    export.write([{"price": Decimal("12345678901.1234567890123456789012")}], tmp_path / "x.parquet", v_fills)
+    rounded = Decimal("12345678901.123456789012345679")
+    assert pq.read_table(tmp_path / "x.parquet").column("price").to_pylist() == [rounded]
+
+
 @pytest.mark.parametrize("table", [v_orders, v_fills], ids=lambda table: table.name)
 def test_a_file_without_rows_has_the_columns_and_types_of_one_with_rows(tmp_path: Path, table: Any) -> None:
     row = {"client_order_id": "o-1", "quantity": Decimal(1), "filled_at": NOW, "late": False, "route": ["a"]}
