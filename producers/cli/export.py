@@ -143,7 +143,7 @@ def _array(values: Sequence[Any], name: str, table: Table | None) -> Any:
     return pa.array([_text(value, name) for value in values], pa.string())
 
 
-def _decimals(numbers: Sequence[Decimal | None], told: Sequence[Decimal]) -> Any:
+def _decimals(numbers: Sequence[Decimal | None], told: Sequence[Decimal]) -> object:
     """Return a column of exact numbers; the larger one of them is, the fewer decimals has each."""
     import pyarrow as pa
 
