@@ -180,7 +180,8 @@ def _unfit(id_: str, legs: Mapping[str, OrderRequest]) -> str | None:
     """Say what speaks against the terms of a whole group."""
     for name in ("route", "account", "strategy", "not_before", "session"):
         if len({getattr(order, name) for order in legs.values()}) > 1:
-            return f"group {id_}: its legs differ in {name}, and go as one"
+            had = ", ".join(f"{leg} {getattr(order, name)}" for leg, order in legs.items())
+            return f"group {id_}: its legs differ in {name}, and go as one, they were {had}"
     return _unfit_bracket(id_, legs) if "entry" in legs else None
 
 
@@ -191,11 +192,14 @@ def _unfit_bracket(id_: str, legs: Mapping[str, OrderRequest]) -> str | None:
     entry, target, stop = (legs[name] for name in LEGS[GroupKind.BRACKET])
     for exit_ in (target, stop):
         if exit_.symbol != entry.symbol or exit_.quantity != entry.quantity:
-            return f"group {id_}: the exits of a bracket have the symbol and the quantity of its entry"
+            rule = "the exits of a bracket have the symbol and the quantity of its entry"
+            had = " and ".join(f"{one.quantity} {one.symbol}" for one in (entry, exit_))
+            return f"group {id_}: {rule}, they were {had}"
         if exit_.side != EXIT_SIDES.get(entry.side):
             return f"group {id_}: {_EXITS_CLOSE}, they were {entry.side} and {exit_.side}"
     if target.order_type is not OrderType.LIMIT or stop.order_type not in _STOPS:
-        return f"group {id_}: a take_profit is a limit order, a stop_loss a stop or a stop_limit order"
+        rule = "a take_profit is a limit order, a stop_loss a stop or a stop_limit order"
+        return f"group {id_}: {rule}, they were {target.order_type} and {stop.order_type}"
     assert target.limit_price is not None
     assert stop.stop_price is not None
     if (target.limit_price - stop.stop_price) * signed(entry.side) <= 0:

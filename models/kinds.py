@@ -102,15 +102,20 @@ def wrong_prices(order: OrderRequest) -> str | None:
     for name in ("limit_price", "stop_price", "limit_offset"):
         given = getattr(order, name)
         if name in needed and given is None:
-            return f"{name}: a {kind} order needs one, was none"
+            return f"{name}: {_a(kind)} order needs one, was none"
         if name not in needed | may and given is not None:
-            return f"{name}: a {kind} order takes none, was {plain(given)}"
+            return f"{name}: {_a(kind)} order takes none, was {plain(given)}"
     trails = [name for name in _TRAILS if getattr(order, name) is not None]
     if kind in _TRAILING and len(trails) != 1:
-        return f"trail_amount: a {kind} order needs trail_amount or trail_percent, had {trails}"
+        return f"trail_amount: {_a(kind)} order needs trail_amount or trail_percent, had {trails}"
     if kind not in _TRAILING and trails:
-        return f"{trails[0]}: only a trailing_stop order takes one"
+        return f"{trails[0]}: only a trailing_stop or a trail_limit order takes one, was {_a(kind)} order"
     return None
+
+
+def _a(kind: OrderType) -> str:
+    """Return the name of a type with its article."""
+    return f"{'an' if kind.value[0] in 'aeiou' else 'a'} {kind}"
 
 
 def _has_any_sign(order: OrderRequest) -> bool:
@@ -124,18 +129,26 @@ def wrong_extras(order: OrderRequest) -> str | None:
     is_till, disguised = order.time_in_force is TimeInForce.GTD, shown is not None or order.hidden
     table = (
         (not is_till or order.good_till is not None, "good_till", "time_in_force gtd needs one, was none"),
-        (is_till or order.good_till is None, "good_till", "only time_in_force gtd takes one"),
-        (order.good_till is None or order.good_till > order.created_at, "good_till", "must be after created_at"),
+        (
+            is_till or order.good_till is None,
+            "good_till",
+            f"only time_in_force gtd takes one, was {order.time_in_force}",
+        ),
+        (
+            order.good_till is None or order.good_till > order.created_at,
+            "good_till",
+            f"must be after created_at ({order.created_at}), was {order.good_till}",
+        ),
         (shown is None or not order.hidden, "hidden", "an order shows a part (display_quantity), or nothing"),
         (
             not disguised or order.order_type in _RESTS,
             "display_quantity" if shown is not None else "hidden",
-            f"a {order.order_type} order has nothing in the book to hide",
+            f"{_a(order.order_type)} order has nothing in the book to hide",
         ),
         (
             shown is None or (whole is not None and shown < whole and shown == shown.to_integral_value()),
             "display_quantity",
-            "must be whole, and less than the quantity",
+            f"must be whole, and less than the quantity, was {shown} of {whole}",
         ),
         (
             order.algo is None or order.order_type in _WORKED,

@@ -98,7 +98,8 @@ def legs_field(value: object) -> tuple[PackageLeg, ...] | None:
         ValueError: it is none.
     """
     if not isinstance(value, (list, tuple)) or not LEAST_LEGS <= len(value) <= MOST_LEGS:
-        raise ValueError(f"must be a list of {LEAST_LEGS} to {MOST_LEGS} legs")
+        had = len(value) if isinstance(value, (list, tuple)) else shown(value)
+        raise ValueError(f"must be a list of {LEAST_LEGS} to {MOST_LEGS} legs, was {had}")
     return tuple(_leg(one, number) for number, one in enumerate(value, 1))
 
 
@@ -164,19 +165,28 @@ def wrong_package(order: OrderRequest) -> str | None:
     legs = order.legs or ()
     rules = RULES[AssetClass.OPTION]
     options = [leg for leg in legs if leg.instrument.asset_class is AssetClass.OPTION]
+    whole, shown_ratios = gcd(*(leg.ratio for leg in legs)), ":".join(str(leg.ratio) for leg in legs)
+    lowest = ":".join(str(leg.ratio // whole) for leg in legs) if whole else ""
+    times, net = ", ".join(sorted(rules.times_in_force)), order.limit_price
     checks = (
         (order.side is Side.BUY, f"side: of an order with legs it is buy, and each leg has its own, was {order.side}"),
         (told_class(order.symbol) is AssetClass.US_EQUITY, f"symbol: the underlying of its legs, was {order.symbol}"),
-        (len({leg.symbol for leg in legs}) == len(legs), "legs: each trades another symbol"),
-        (bool(options), "legs: one of them at least has to be an option"),
-        (gcd(*(leg.ratio for leg in legs)) == 1, "legs: their ratios have to be in lowest terms"),
-        (order.units == order.units.to_integral_value(), "quantity: of an order with legs whole packages"),
-        (order.order_type in (OrderType.MARKET, OrderType.LIMIT), "order_type: of an order with legs market or limit"),
-        (order.time_in_force in rules.times_in_force, f"time_in_force: of options no {order.time_in_force}"),
+        (len({leg.symbol for leg in legs}) == len(legs), f"legs: each trades another symbol, were {words_of(legs)}"),
+        (bool(options), f"legs: one at least has to be an option, were {words_of(legs)}"),
+        (whole == 1, f"legs: their ratios have to be in lowest terms: {lowest}, were {shown_ratios}"),
+        (
+            order.units == order.units.to_integral_value(),
+            f"quantity: of an order with legs whole packages, was {order.units}",
+        ),
+        (
+            order.order_type in (OrderType.MARKET, OrderType.LIMIT),
+            f"order_type: of an order with legs market or limit, was {order.order_type}",
+        ),
+        (order.time_in_force in rules.times_in_force, f"time_in_force: of options {times}, was {order.time_in_force}"),
         (not order.extended_hours, "extended_hours: options have none"),
-        (order.limit_price is None or not order.limit_price % _CENT, "limit_price: packages go in steps of 0.01"),
+        (net is None or not net % _CENT, f"limit_price: packages go in steps of 0.01, was {net}"),
         (order.group is None, "group: an order with legs is no leg of a group of linked orders"),
-        (order.decision_price is None, "decision_price: an order with legs takes none"),
+        (order.decision_price is None, f"decision_price: an order with legs takes none, was {order.decision_price}"),
     )
     if (words := next((words for holds, words in checks if not holds), None)) is not None:
         return words
