@@ -114,7 +114,10 @@ def test_a_broker_without_it_refuses_it_before_sending(kind: str, adapter: Any) 
         ({"order_type": "trail_limit", "limit_offset": 1}, "trail_amount: a trail_limit order needs"),
         ({"order_type": "limit", "limit_price": 5, "limit_offset": 1}, "limit_offset: a limit order takes none"),
         ({"order_type": "if_touched"}, "stop_price: an if_touched order needs one"),
-        ({"order_type": "if_touched", "stop_price": 1, "limit_price": 1}, "limit_price: an if_touched order takes none"),
+        (
+            {"order_type": "if_touched", "stop_price": 1, "limit_price": 1},
+            "limit_price: an if_touched order takes none",
+        ),
         ({"display_quantity": 1}, "display_quantity: a market order"),
         (
             {"order_type": "limit", "limit_price": 5, "display_quantity": 10},
