@@ -180,8 +180,7 @@ def _unfit(id_: str, legs: Mapping[str, OrderRequest]) -> str | None:
     """Say what speaks against the terms of a whole group."""
     for name in ("route", "account", "strategy", "not_before", "session"):
         if len({getattr(order, name) for order in legs.values()}) > 1:
-            had = ", ".join(f"{leg} {getattr(order, name)}" for leg, order in legs.items())
-            return f"group {id_}: its legs differ in {name}, and go as one, they were {had}"
+            return f"group {id_}: its legs differ in {name}, and go as one"
     return _unfit_bracket(id_, legs) if "entry" in legs else None
 
 
@@ -192,20 +191,17 @@ def _unfit_bracket(id_: str, legs: Mapping[str, OrderRequest]) -> str | None:
     entry, target, stop = (legs[name] for name in LEGS[GroupKind.BRACKET])
     for exit_ in (target, stop):
         if exit_.symbol != entry.symbol or exit_.quantity != entry.quantity:
-            rule = "the exits of a bracket have the symbol and the quantity of its entry"
-            had = " and ".join(f"{one.quantity} {one.symbol}" for one in (entry, exit_))
-            return f"group {id_}: {rule}, they were {had}"
+            had = f"{exit_.quantity} {exit_.symbol}"
+            return f"group {id_}: the exits of a bracket have the symbol and the quantity of its entry, was {had}"
         if exit_.side != EXIT_SIDES.get(entry.side):
             return f"group {id_}: {_EXITS_CLOSE}, they were {entry.side} and {exit_.side}"
     if target.order_type is not OrderType.LIMIT or stop.order_type not in _STOPS:
-        rule = "a take_profit is a limit order, a stop_loss a stop or a stop_limit order"
-        return f"group {id_}: {rule}, they were {target.order_type} and {stop.order_type}"
+        return f"group {id_}: a take_profit is a limit order, a stop_loss a stop or a stop_limit order"
     assert target.limit_price is not None
     assert stop.stop_price is not None
     if (target.limit_price - stop.stop_price) * signed(entry.side) <= 0:
-        where = "above" if signed(entry.side) > 0 else "below"
-        prices = f"{plain(target.limit_price)} and {plain(stop.stop_price)}"
-        return f"group {id_}: the take_profit has to lie {where} the stop_loss, they were {prices}"
+        where, had = "above" if signed(entry.side) > 0 else "below", f"{target.limit_price:f} and {stop.stop_price:f}"
+        return f"group {id_}: the take_profit has to lie {where} the stop_loss, they were {had}"
     return None
 
 
