@@ -7,7 +7,10 @@ session mode startup parameters such as `options` are refused, so what can be se
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import URL, Connection, Engine
@@ -63,6 +66,38 @@ def pin(driver: psycopg.Connection) -> None:
         driver.execute("; ".join(PINNED))
     finally:
         driver.autocommit = before
+
+
+@contextmanager
+def pipeline(driver: psycopg.Connection, *, ending: bool) -> Iterator[None]:
+    """Send the statements of a block in one round trip: the BEGIN before the first, and of the `ending` one the COMMIT.
+
+    Args:
+        driver: the connection.
+        ending: nothing is left to do in the transaction.
+    """
+    with driver.pipeline() as line:
+        if not driver.autocommit and not driver.info.transaction_status:
+            _begin(driver, line)
+        yield
+        if ending and not driver.autocommit:
+            driver.execute("COMMIT")
+
+
+def _begin(driver: psycopg.Connection, line: psycopg.Pipeline) -> None:
+    """Let a BEGIN be on its way.
+
+    Source: psycopg 3's `_start_query`: where no transaction is under way it sends the BEGIN itself, and waits for the
+    answer, in a pipeline as well; with one on its way the connection counts as active. A psycopg that does not have
+    these names any more goes on doing that.
+    """
+    try:
+        begin, send, results = driver._get_tx_start_command(), line._communicate_gen, line.result_queue
+        line.command_queue.append(partial(driver.pgconn.send_query_params, begin, None))
+    except AttributeError:
+        return
+    results.append(None)
+    driver.wait(send())
 
 
 #: What is read of a time for which Python has no value: PostgreSQL has earlier and later ones, and infinity. pandas can

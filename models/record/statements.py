@@ -44,6 +44,7 @@ from sqlalchemy.sql.selectable import ReturnsRows
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from models import encoding
+from models.record import postgres
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects.postgresql import Insert
@@ -135,11 +136,9 @@ def together(connection: Connection, *, ending: bool = False) -> Iterator[None]:
 
     Of the block that is the `ending` of a transaction the commit goes along, and whoever began that finds it done.
     """
-    driver = _driver(connection)
-    with driver.pipeline() if connection.dialect.name == "postgresql" else nullcontext():
+    is_postgres = connection.dialect.name == "postgresql"
+    with postgres.pipeline(_driver(connection), ending=ending) if is_postgres else nullcontext():
         yield
-        if ending and connection.dialect.name == "postgresql" and not driver.autocommit:
-            driver.execute("COMMIT")
 
 
 def _with_begin(connection: Connection) -> AbstractContextManager[object]:
@@ -147,7 +146,7 @@ def _with_begin(connection: Connection) -> AbstractContextManager[object]:
     driver = _driver(connection)
     if connection.dialect.name != "postgresql" or driver.autocommit or driver.info.transaction_status:
         return nullcontext()
-    return cast(AbstractContextManager[object], driver.pipeline())
+    return together(connection)
 
 
 def _driver(connection: Connection) -> Any:
