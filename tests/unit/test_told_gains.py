@@ -15,7 +15,8 @@ from models.record.database import Database, upgrade
 from models.settings import Settings
 from models.vocabulary import CashKind
 from tests.unit.position_desk import PositionDesk
-from tests.unit.test_lot_changes import CALL, TODAY, YESTERDAY, D, archive, kept, report, tell
+from tests.unit.test_archived_executions import archive, report
+from tests.unit.test_lot_changes import CALL, TODAY, YESTERDAY, D, kept, tell
 from worker.risk.losses import Openings, gains
 from worker.runtime.clock import utcnow
 
