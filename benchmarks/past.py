@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from benchmarks.house import BenchHouse
 from models.record.database import Database
 from models.record.keeping import keep
-from models.record.tables import PACKAGES_INDEX, STRAY_INDEX, UNSETTLED_INDEX, WISHED_INDEX, metadata
+from models.record.tables import LOST_INDEX, PACKAGES_INDEX, STRAY_INDEX, UNSETTLED_INDEX, WISHED_INDEX, metadata
 
 #: The newest order's time.
 NEWEST = datetime(2026, 6, 1, 16, tzinfo=UTC)
@@ -160,7 +160,7 @@ def _unhurried(database: Database) -> Iterator[Connection]:
             connection.commit()
         with connection.begin():
             every = [index for table in metadata.sorted_tables for index in table.indexes]
-            partial = {PACKAGES_INDEX, STRAY_INDEX, UNSETTLED_INDEX, WISHED_INDEX}  # empty here
+            partial = {LOST_INDEX, PACKAGES_INDEX, STRAY_INDEX, UNSETTLED_INDEX, WISHED_INDEX}  # empty here
             indexes = [index for index in every if index not in partial]
             for index in indexes:
                 index.drop(connection)

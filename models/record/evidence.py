@@ -13,7 +13,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, exists, func, or_, select
+from sqlalchemy import Connection, and_, case, exists, func, literal_column, or_, select
 
 from models.encoding import to_json
 from models.kinds import EXTRAS
@@ -28,8 +28,9 @@ from models.vocabulary import LIVE, UNCLEAR, UNEXPLAINED, WAITS_FOR_OWNER, Outco
 
 Row = dict[str, Any]
 
-#: Looks in vain after which a live order is a question.
+#: Looks in vain after which a live order is a question; word for word as the index has it.
 LOST_AFTER = 3
+_LOST = attempts.c.missing >= literal_column(str(LOST_AFTER))
 
 #: Characters of an answer's words that are kept.
 _LONGEST = 500
@@ -131,22 +132,19 @@ def unresolved(
     """
     now, a, o = datetime.now(UTC), attempts.c, orders.c
     late = a.started_at < now - timedelta(seconds=longest_send_s)
-    lost = and_(o.status != str(Status.SUBMITTED), a.missing >= LOST_AFTER)
     unclear = o.reason_code == UNCLEAR
     canceling = o.cancel_requested_at < now - timedelta(seconds=cancel_alert_s)
     waiting = o.reason_code == WAITS_FOR_OWNER
     # The way to loose ends leads over the few orders that are live, not over all that were ever accepted.
-    live = o.status.in_([str(status) for status in (*LIVE, Status.SUBMITTED)])
-    ends = and_(
-        live,
-        a.attempt_no == o.attempt_no,
-        unindexed(a.outcome) == str(Outcome.ACCEPTED),
-        or_(lost, canceling, waiting, unclear),
-    )
+    live = [str(status) for status in LIVE]
+    newest = and_(a.attempt_no == o.attempt_no, unindexed(a.outcome) == str(Outcome.ACCEPTED))
+    at_brokers = o.status.in_([*live, str(Status.SUBMITTED)])
+    ends = and_(at_brokers, newest, or_(canceling, waiting, unclear))
+    lost = and_(_LOST, unindexed(o.status).in_(live), newest)
     tries = attempts.alias()
     of_it = select(func.max(tries.c.attempt_no)).where(tries.c.client_order_id == o.client_order_id)
     is_at_it = exists().where(tries.c.client_order_id == o.client_order_id, tries.c.attempt_no == o.attempt_no)
-    altered = and_(live, ~is_at_it, a.attempt_no == of_it.scalar_subquery())
+    altered = and_(at_brokers, ~is_at_it, a.attempt_no == of_it.scalar_subquery())
     open_ = or_(a.outcome == str(Outcome.UNKNOWN), (a.outcome == str(Outcome.SENDING)) & late)
     terms = [o[name] for name in (*_SENT, "strategy", "status", "expires_at")]
     told = [case((which, o.reason)).label(name) for name, which in (("waits_for", waiting), ("unclear", unclear))]
@@ -155,7 +153,7 @@ def unresolved(
     with database.read() as connection:
         changes = _unexplained(connection, unexplained_since) if unexplained_since else {}
         asks = and_(a.client_order_id.in_(changes), a.attempt_no == o.attempt_no)
-        ways = (open_, ends, STRAY, altered, *([asks] if changes else []))
+        ways = (open_, ends, lost, STRAY, altered, *([asks] if changes else []))
         found = [connection.execute(joined.where(which)).mappings().all() for which in ways]
     by_key = {(row["client_order_id"], row["attempt_no"]): dict(row) for part in found for row in part}
     rows = sorted(by_key.values(), key=lambda row: row["started_at"])

@@ -191,6 +191,8 @@ attempts = Table(
 STRAY = attempts.c.stray_at.is_not(None)
 # Its migration makes it of the STRAY attempts alone; to say so here would load both dialects into every process.
 STRAY_INDEX = Index("ix_attempts_stray", attempts.c.broker)
+#: Of attempts that were looked for in vain `models.record.evidence.LOST_AFTER` times, likewise.
+LOST_INDEX = Index("ix_attempts_lost", attempts.c.broker)
 
 fills = Table(
     "fills",

@@ -18,14 +18,16 @@ from models.record.database import Database, upgrade
 from models.record.evidence import unresolved
 from models.record.matching import index_of
 from models.record.statements import Query
-from models.record.tables import STRAY_INDEX, UNSETTLED, fills
+from models.record.tables import LOST_INDEX, STRAY_INDEX, UNSETTLED, fills
 from models.reports import BrokerStatus, OrderReport
+from models.risk.names import RiskSettings
 from models.settings import load_settings
 from models.vocabulary import OPEN
 from tests.traced import traced
 from tests.unit.words import NOW
 from worker.orders import plain, selection
 from worker.positions.external import External
+from worker.risk.report import limits_report
 
 #: One order's parts, and the few unresolved attempts, are sorted after they were found.
 _SORTED_AFTERWARDS = ("order(id), with everything", "unresolved", "attempts(outcome=)")
@@ -59,7 +61,11 @@ def test_no_table_is_read_from_end_to_end(number: int, empty: Database, tmp_path
         with empty.read() as connection:
             plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}")]
         # Without a limit an index is read from end to end as well as a table is, unless hardly anything is in it.
-        small = (" deployment", " keys ", *(("INDEX",) if "LIMIT" in statement else (str(STRAY_INDEX.name),)))
+        small = (
+            " deployment",
+            " keys ",
+            *(("INDEX",) if "LIMIT" in statement else (str(STRAY_INDEX.name), str(LOST_INDEX.name))),
+        )
         scans = [line for line in plan if line.startswith("SCAN") and not any(word in line for word in small)]
         assert not [line for line in scans if "subquery" not in line and "CONSTANT" not in line], (name, plan)
         assert not [line for line in plan if _ALL_OF_A_BROKER.fullmatch(line)], (name, plan)
@@ -75,6 +81,37 @@ def test_loose_ends_are_found_among_the_orders_that_are_live(empty: Database) ->
     with empty.read() as connection:
         plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {ends}")]
     assert plan[0].startswith("SEARCH orders USING INDEX ix_orders_status"), plan
+
+
+def test_orders_that_no_listing_has_are_found_by_the_index_of_those(empty: Database) -> None:
+    with traced(empty) as statements:
+        unresolved(empty, 10.0)
+    (lost,) = (one for one in statements if "missing >= 3" in one)
+    with empty.read() as connection:
+        plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {lost}")]
+    assert plan[0] == f"SCAN attempts USING INDEX {LOST_INDEX.name}", plan
+
+
+@pytest.mark.parametrize("view", ["v_pnl", "v_positions", "v_position_days"])
+def test_positions_read_no_execution_that_is_kept(view: str, empty: Database) -> None:
+    """SQLite looks into the parts of all executions only where they are alike to the affinity of each column."""
+    with empty.read() as connection:
+        plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN SELECT * FROM {view}")]
+    assert "SEARCH f USING INTEGER PRIMARY KEY (rowid>?)" in plan, plan
+    assert "SCAN f" not in plan, plan
+    assert "MATERIALIZE position_executions" not in plan, plan
+
+
+def test_the_use_of_limits_reads_no_execution_that_is_kept(empty: Database) -> None:
+    with traced(empty) as statements, empty.read() as connection:
+        assert limits_report(connection, RiskSettings(), NOW) == []
+        assert not [one for one in statements if "fills" in one]
+        limits_report(connection, RiskSettings(max_open_orders=3), NOW)
+    (symbols,) = (one for one in statements if "position_ledgers" in one)
+    with empty.read() as connection:
+        plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {symbols}")]
+    assert "SCAN fills" not in plan, plan
+    assert "SEARCH fills USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)" in plan, plan
 
 
 def _plan(database: Database, query: Query[Any]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import Connection, select, union
+from sqlalchemy import Connection, func, select, union
 
 from models.record.balance_tables import position_states
 from models.record.limits import limit_rows
@@ -18,9 +18,10 @@ from models.record.tables import (
     risk_tallies,
 )
 from models.risk.names import Limit, RiskSettings, from_settings, in_force, value_text
-from worker.positions.holdings import EXTERNAL_FILLS_SINCE, FILLS_SINCE
 from worker.risk.exposure import Exposure
 
+#: Above all ids that there will be: of a range of ids PostgreSQL guesses few rows.
+_FAR = 10**12
 #: Columns of the list, for a person and for programs.
 COLUMNS = ("scope_kind", "scope", "name", "value", "used", "left", "until", "set_by")
 
@@ -37,6 +38,8 @@ def limits_report(connection: Connection, risk: RiskSettings, now: datetime) -> 
         Rows of COLUMNS: `used` and `left` are None where a limit is about one order alone.
     """
     limits = in_force(from_settings(risk), limit_rows(connection), now)
+    if not limits:
+        return []
     exposure = Exposure(connection, _symbols(connection), limits, now, (risk.day(now), risk.day_began(now)))
     return [_row(limit, exposure) for limit in limits]
 
@@ -64,13 +67,16 @@ def _used(limit: Limit, exposure: Exposure) -> Decimal | None:
 
 def _symbols(connection: Connection) -> list[str]:
     """Return the symbols in which something is held, or open."""
-    t, p, b, s = risk_tallies.c, position_snapshots.c, position_baselines.c, position_states.c
+    t, p, b, s, g = (
+        table.c for table in (risk_tallies, position_snapshots, position_baselines, position_states, position_ledgers)
+    )
+    since, external_since = (select(func.min(at)).scalar_subquery() for at in (g.fills_id, g.external_fills_id))
     query = union(
         select(t.symbol).where(t.open_orders != 0),
         select(p.symbol),
         select(b.symbol),
         select(s.symbol).where(s.quantity != 0),
-        select(fills.c.symbol).join(position_ledgers, FILLS_SINCE),
-        select(external_fills.c.symbol).join(position_ledgers, EXTERNAL_FILLS_SINCE),
+        select(fills.c.symbol).where(fills.c.id.between(since, since + _FAR)),
+        select(external_fills.c.symbol).where(external_fills.c.id.between(external_since, external_since + _FAR)),
     )
     return [symbol for symbol in connection.execute(query).scalars() if symbol is not None]
