@@ -202,6 +202,8 @@ def test_profit_and_positions_are_there(site: Site) -> None:
     words = text(site, "/pnl?by=broker&since=30d")
     assert "Realized" in words
     assert re.search(r"KO alpaca .*10", words)
+    assert re.search(r"Read: alpaca [\d.]+ \w+ ago, tda [\d.]+ \w+ ago\.", words), words[-400:]
+    assert "executions is" not in words
 
 
 def test_a_banner_says_whose_money_it_is(site: Site) -> None:
