@@ -148,7 +148,7 @@ def unresolved(
     open_ = or_(a.outcome == str(Outcome.UNKNOWN), (a.outcome == str(Outcome.SENDING)) & late)
     terms = [o[name] for name in (*_SENT, "strategy", "status", "expires_at")]
     told = [case((which, o.reason)).label(name) for name, which in (("waits_for", waiting), ("unclear", unclear))]
-    told.append(case((and_(live, ~is_at_it), o.attempt_no)).label("altered"))
+    told.append(case((and_(at_brokers, ~is_at_it), o.attempt_no)).label("altered"))
     joined = select(attempts, *terms, *told).join_from(attempts, orders, a.client_order_id == o.client_order_id)
     with database.read() as connection:
         changes = _unexplained(connection, unexplained_since) if unexplained_since else {}

@@ -158,6 +158,28 @@ def test_old_fills_are_folded_so_that_history_may_be_deleted(desk: PositionDesk)
     assert desk.positions.doubts == {}
 
 
+@pytest.mark.parametrize(("age_s", "is_passed"), [(2 * 86_400, True), (3600, False)])
+def test_a_ledger_passes_by_what_other_brokers_filled_long_ago(
+    desk: PositionDesk, age_s: float, is_passed: bool
+) -> None:
+    """Else that of a broker which hardly ever fills stays where it is, and what came since is all there ever was."""
+    desk.read(KO=40)
+    with desk.database.read() as connection:
+        before = connection.execute(select(position_ledgers.c.fills_id)).scalar_one()
+    name = desk.fill("KO", "buy", 5, age_s=age_s)
+    with desk.database.write() as connection:
+        elsewhere = update(fills).where(fills.c.client_order_id == name).values(broker="elsewhere")
+        connection.execute(elsewhere)
+    desk.fill("KO", "buy", 2)
+    desk.read(2, KO=42)
+    with desk.database.read() as connection:
+        theirs = connection.execute(select(fills.c.id).where(fills.c.client_order_id == name)).scalar_one()
+        assert connection.execute(select(position_ledgers.c.fills_id)).scalar_one() == (theirs if is_passed else before)
+    assert desk.baselines() == {"KO": 40}
+    desk.read(5)
+    assert desk.locks() == {}
+
+
 def test_others_fills_that_turn_out_to_be_ours_count_once(desk: PositionDesk) -> None:
     desk.read(KO=40)
     desk.others_fill("KO", Side.BUY, 5, order="b-o1", age_s=3600)

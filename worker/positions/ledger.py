@@ -54,6 +54,9 @@ SETTLE = timedelta(seconds=5)
 _TOLD_WITHIN = timedelta(days=14)
 #: Fills older than this are folded into the baselines: nobody can be about to commit one any more.
 _FOLD_AFTER = timedelta(minutes=10)
+#: Fills of other destinations older than this are passed by: else the ledger of a broker that never fills stays where
+#: it began, and whoever adds up what came since reads all executions. Longer, for who records those has another clock.
+_PASS_AFTER = timedelta(days=1)
 
 
 @dataclass(slots=True)
@@ -194,10 +197,12 @@ class PositionLedger:
         for table, after in ((fills, self.fills_id), (external_fills, self.external_fills_id)):
             t = table.c
             old = _at(table, self.broker) & (t.id > after) & (t.recorded_at < self.now - _FOLD_AFTER)
-            top = self.connection.execute(select(func.max(t.id)).where(old)).scalar()
+            mine = self.connection.execute(select(func.max(t.id)).where(old)).scalar()
+            older = select(t.id).where(t.id > after, t.recorded_at < self.now - _PASS_AFTER)
+            passed = self.connection.execute(older.order_by(t.id.desc()).limit(1)).scalar()
             last = self.connection.execute(select(func.max(t.id))).scalar() or 0
             # SQLite gives the ids of deleted rows again.
-            tops.append(top or min(after, last))
+            tops.append(max(mine or 0, passed or 0) or min(after, last))
         own, others = tops
         if (own, others) == (self.fills_id, self.external_fills_id):
             return
