@@ -1,6 +1,6 @@
 """quick positions: executions since balances were kept are found by their ids again; loose ends have an index
 
-Revision: 0044, after 0045
+Revision: 0048, after 0045
 
 Rules: runs on SQLite and PostgreSQL alike, up and down; a worker of the previous version must be able to run on the
 new schema (add columns as nullable first, drop them one release later); views are dropped and made again.
@@ -20,7 +20,7 @@ from types import ModuleType
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0044"
+revision = "0048"
 down_revision = "0045"
 branch_labels = None
 depends_on = None
