@@ -153,7 +153,7 @@ def unresolved(
     with database.read() as connection:
         changes = _unexplained(connection, unexplained_since) if unexplained_since else {}
         asks = and_(a.client_order_id.in_(changes), a.attempt_no == o.attempt_no)
-        ways = (open_, ends, lost, STRAY, altered, *([asks] if changes else []))
+        ways = (open_, ends, STRAY, altered, lost, *([asks] if changes else []))
         found = [connection.execute(joined.where(which)).mappings().all() for which in ways]
     by_key = {(row["client_order_id"], row["attempt_no"]): dict(row) for part in found for row in part}
     rows = sorted(by_key.values(), key=lambda row: row["started_at"])
