@@ -144,7 +144,6 @@ def unresolved(
     tries = attempts.alias()
     of_it = select(func.max(tries.c.attempt_no)).where(tries.c.client_order_id == o.client_order_id)
     is_at_it = exists().where(tries.c.client_order_id == o.client_order_id, tries.c.attempt_no == o.attempt_no)
-    altered = and_(at_brokers, ~is_at_it, a.attempt_no == of_it.scalar_subquery())
     open_ = or_(a.outcome == str(Outcome.UNKNOWN), (a.outcome == str(Outcome.SENDING)) & late)
     terms = [o[name] for name in (*_SENT, "strategy", "status", "expires_at")]
     told = [case((which, o.reason)).label(name) for name, which in (("waits_for", waiting), ("unclear", unclear))]
@@ -153,6 +152,9 @@ def unresolved(
     with database.read() as connection:
         changes = _unexplained(connection, unexplained_since) if unexplained_since else {}
         asks = and_(a.client_order_id.in_(changes), a.attempt_no == o.attempt_no)
+        # By themselves first: there are hardly any, and of each live order only whether it is one is looked up.
+        at_none = connection.execute(select(o.client_order_id).where(at_brokers, ~is_at_it)).scalars().all()
+        altered = and_(a.client_order_id.in_(at_none), a.attempt_no == of_it.scalar_subquery())
         ways = (open_, ends, STRAY, altered, lost, *([asks] if changes else []))
         found = [connection.execute(joined.where(which)).mappings().all() for which in ways]
     by_key = {(row["client_order_id"], row["attempt_no"]): dict(row) for part in found for row in part}
