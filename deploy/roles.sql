@@ -293,18 +293,26 @@ CREATE TRIGGER corro_first_word BEFORE INSERT ON fetches FOR EACH ROW EXECUTE FU
 CREATE OR REPLACE FUNCTION corro_wish(client_order_id text, wish jsonb) RETURNS boolean
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
-  found_one boolean;
+  left_there jsonb;
+  has_ended boolean;
 BEGIN
   IF jsonb_typeof(wish) <> 'object' OR wish->>'kind' IS NULL OR wish->>'kind' NOT IN ('cancel', 'replace')
       OR length(wish::text) > 20000 THEN
     RAISE EXCEPTION 'a wish is an object of kind cancel or replace' USING ERRCODE = 'invalid_parameter_value';
   END IF;
-  SELECT true INTO found_one FROM orders o WHERE o.client_order_id = corro_wish.client_order_id;
-  UPDATE orders o SET wishes = (coalesce(o.wishes::jsonb, '[]'::jsonb) || jsonb_build_array(wish))::json
-    WHERE o.client_order_id = corro_wish.client_order_id
-      AND o.status NOT IN ('filled', 'canceled', 'rejected', 'denied', 'expired')
-      AND jsonb_array_length(coalesce(o.wishes::jsonb, '[]'::jsonb)) < 20;
-  RETURN coalesce(found_one, false);
+  SELECT coalesce(o.wishes::jsonb, '[]'::jsonb),
+      o.status IN ('filled', 'canceled', 'rejected', 'denied', 'expired') INTO left_there, has_ended
+    FROM orders o WHERE o.client_order_id = corro_wish.client_order_id FOR NO KEY UPDATE;
+  IF NOT FOUND OR has_ended OR wish IN (SELECT jsonb_array_elements(left_there)) THEN
+    RETURN left_there IS NOT NULL;
+  END IF;
+  IF jsonb_array_length(left_there) >= 20 THEN  -- nobody is told that a wish is there, which is not
+    RAISE EXCEPTION USING ERRCODE = 'configuration_limit_exceeded',
+      MESSAGE = 'order ' || client_order_id || ' has 20 wishes that no worker has judged yet: try again';
+  END IF;
+  UPDATE orders o SET wishes = (left_there || jsonb_build_array(wish))::json
+    WHERE o.client_order_id = corro_wish.client_order_id;
+  RETURN true;
 END $$;
 ALTER FUNCTION corro_keep_journal() OWNER TO corro_owner;
 ALTER FUNCTION corro_is_amount(numeric) OWNER TO corro_owner;

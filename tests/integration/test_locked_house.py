@@ -19,6 +19,7 @@ from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from models.messages import OrderRequest
+from models.record.left_wishes import leave_wish
 from models.record.privileges import lacking
 from models.record.tables import metadata
 from models.settings import load_settings
@@ -259,6 +260,23 @@ def test_a_strangers_order_stays(house: House) -> None:
     house.send("orders.cancel", "control.alpaca", **_wire(_cancel(signer(), resting)))
     house.world.orders.wait(id_, "canceled")
     assert events_of(house.world.history.order(id_)).count("cancel_requested") == 1
+
+
+def test_nobody_is_told_that_a_wish_is_left_where_others_have_left_too_many(house: House) -> None:
+    """Whoever fills up an order's wishes holds up its cancel, and nobody believes that it is asked for."""
+    resting = bare(**LOW)
+    house.push(sealed(signer(), resting))
+    id_ = house.world.orders.wait(resting["client_order_id"], "accepted")["client_order_id"]
+    with house.role("corro_producer") as producer:  # workers see nothing of it until the end
+        for n in range(20):
+            assert leave_wish(producer, id_, {"kind": "cancel", "sig": str(n)})
+        assert leave_wish(producer, id_, {"kind": "cancel", "sig": "7"}), "that one is there"
+        assert not leave_wish(producer, "nobody-1", {"kind": "cancel"})
+        with pytest.raises(DBAPIError, match="20 wishes that no worker has judged"):
+            leave_wish(producer, id_, {"kind": "cancel"})
+        producer.rollback()
+    house.client.cancel(id_)
+    house.world.orders.wait(id_, "canceled")
 
 
 # -- ATTACKS ON THE RECORD ---
