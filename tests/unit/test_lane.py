@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -70,6 +71,42 @@ def test_a_third_share_waits_until_one_is_through(lane: Lane) -> None:
         assert not waiting.done()
         first.close()
         assert list(waiting.result(3).ids) == IDS[:4]
+
+
+@pytest.fixture
+def two_under_way(lane: Lane) -> Iterator[Callable[[], None]]:
+    """Two shares of several orders of a quick broker; called, it ends one of them."""
+    shares = [taking(lane, 0.001).shares(named(IDS), 4) for _ in range(2)]
+    for one in shares:
+        next(one)
+    yield shares[0].close
+    for one in shares:
+        one.close()
+
+
+@pytest.mark.parametrize("ids", [IDS, []], ids=["named", "unnamed"])
+def test_several_orders_wait_for_their_turn_behind_two_others(
+    lane: Lane, two_under_way: Callable[[], None], ids: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.orders.lane._TURN_S", 60)
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(list, lane.shares(named(ids), 4))
+        never(waiting.done, 0.05)
+        two_under_way()
+        assert len(waiting.result(3)) == 1
+
+
+@pytest.mark.usefixtures("two_under_way")
+def test_orders_that_hang_at_their_broker_do_not_hold_up_others(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.orders.lane._TURN_S", 0.01)
+    assert [len(list(lane.shares(named(IDS), 4))) for _ in range(3)] == [1, 1, 1]
+
+
+@pytest.mark.usefixtures("two_under_way")
+def test_a_single_order_waits_for_nobodys_turn(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.orders.lane._TURN_S", 60)
+    with ThreadPoolExecutor(1) as thread:
+        assert list(thread.submit(next, lane.shares(named(IDS[:1]), 4)).result(3).ids) == IDS[:1]
 
 
 def test_orders_that_nobody_has_named_are_one_share(lane: Lane) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from worker.orders.selection import Selection
 from worker.runtime.clock import elapsed
@@ -16,6 +16,10 @@ Threads = Callable[[int, str], Executor]
 _WEIGHT = 0.2
 #: Before the first request is through: so many for each place.
 _ROUNDS = 8
+#: Shares of several orders at once: one is claimed while another is sent. More take the interpreter from each other.
+_AT_ONCE = 2
+#: So long a share waits for its turn, seconds: orders that hang at their broker do not hold up those of other shares.
+_TURN_S = 0.25
 
 
 class Lane:
@@ -23,7 +27,7 @@ class Lane:
 
     A claim is good for seconds. Orders that are claimed for a slow broker and have to wait longer than that are given
     back and claimed again, each time with an attempt that nothing came of. So only as many are claimed as can be sent
-    meanwhile, by how long the last requests took; the others stay queued.
+    meanwhile, by how long the last requests took; the others stay queued. Shares of several orders take turns.
 
     Args:
         name: of its threads.
@@ -35,6 +39,7 @@ class Lane:
         self.most = most
         self.threads = threads(most, name)
         self._places = threading.BoundedSemaphore(most)
+        self._turns = threading.BoundedSemaphore(_AT_ONCE)
         self._changed = threading.Condition()
         #: Orders that a share was given for and that are not through yet.
         self._ahead = 0
@@ -64,14 +69,26 @@ class Lane:
         """
         left = list(which.ids)
         if not left:
-            yield which
+            with self._turn():
+                yield which
         while left:
             size = self._enter(len(left), within_s)
             share, left = left[:size], left[size:]
             try:
-                yield which.only(share) if left or size < len(which.ids) else which
+                with self._turn() if size > 1 else nullcontext():
+                    yield which.only(share) if left or size < len(which.ids) else which
             finally:
                 self._leave(size)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait for the turn of several orders, though not for ever; a single order needs none, as nobody is quicker."""
+        has_turn = self._turns.acquire(timeout=_TURN_S)
+        try:
+            yield
+        finally:
+            if has_turn:
+                self._turns.release()
 
     def room(self, within_s: float) -> int:
         """Return how many orders can be sent in so many seconds: one for each place at least."""
