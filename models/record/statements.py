@@ -7,6 +7,7 @@ transaction. Errors come from the driver as they are: `models.record.database` k
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
@@ -260,7 +261,7 @@ class Query(Generic[R]):
         dialect = connection.dialect
         if (prepared := self._prepared.get(dialect.name)) is None:
             prepared = self._prepared[dialect.name] = _Prepared(self.statement, dialect, tuple(values))
-        cursor = connection.connection.cursor()
+        cursor = _cursor(connection)
         cursor.execute(prepared.text, prepared.values(values))
         return cursor
 
@@ -335,6 +336,30 @@ def _among(element: _Among, compiler: SQLCompiler, **options: object) -> str:
 # -- AT THE DRIVER ---
 #: Name of the value that holds many rows.
 _ROWS = "rows"
+#: Where psycopg has a value by its name in a statement, and its word for a percent sign.
+_PLACE = re.compile(r"%\((\w+)\)s|%%")
+
+
+def _cursor(connection: Connection) -> DBAPICursor:
+    """Return a cursor of the driver; psycopg's takes a statement as PostgreSQL reads it.
+
+    Its usual one reads each statement for its names, every time anew where it has over 4,096 characters, as the claim.
+    """
+    if connection.dialect.name != "postgresql":
+        return connection.connection.cursor()
+    return cast("DBAPICursor", connection.dialect.loaded_dbapi.RawCursor(_driver(connection)))
+
+
+def _numbered(compiled: SQLCompiler) -> tuple[str, list[str]]:
+    """Return a statement with its values by number, as the databases themselves have them, and the values' names."""
+    if compiled.positiontup is not None:
+        return str(compiled), compiled.positiontup
+    places: dict[str, int] = {}
+
+    def number(found: re.Match[str]) -> str:
+        return f"${places.setdefault(found[1], len(places) + 1)}" if found[1] else "%"
+
+    return _PLACE.sub(number, str(compiled)), list(places)
 
 
 class _Prepared:
@@ -357,18 +382,20 @@ class _Prepared:
             raise ValueError(f"{missing} must be given: {statement}")
         #: Values of the constants in the statement, by the names of their binds.
         self.own: dict[str, object] = {name: bind.effective_value for name, bind in others.items()}
-        self.text, self.positional = str(compiled), compiled.positiontup is not None
+        self.text, places = _numbered(compiled)
         self.many: str | None = None
+        #: The values of that one, in their order.
+        self.many_names: list[str] = []
         #: Values of the constants in that one.
         self.many_own: dict[str, object] = {}
         if many is not None and dialect.name == "postgresql":
             whole = cast("SQLCompiler", many.compile(dialect=dialect))
-            self.many = str(whole)
+            self.many, self.many_names = _numbered(whole)
             self.many_own = {name: bind.effective_value for bind, name in whole.bind_names.items() if name != _ROWS}
         #: Each bind's name, and what turns its value into the driver's.
         self.binds: list[tuple[str, _Convert]] = [
             (name, compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect))
-            for name in compiled.positiontup or dict.fromkeys(compiled.bind_names.values())
+            for name in places
         ]
         #: The same for rows that travel as one JSON value: a JSON column is nested there, not quoted as text.
         self.plain: list[tuple[str, _Convert]] = [
@@ -377,22 +404,20 @@ class _Prepared:
             if name in names
         ]
 
-    def values(self, row: Values) -> list[object] | dict[str, object]:
+    def values(self, row: Values) -> list[object]:
         """Return the values of one execution, in the driver's own types."""
         row = {**self.own, **row} if self.own else row
-        if self.positional:
-            return [row[name] if to is None else to(row[name]) for name, to in self.binds]
-        return {name: row[name] if to is None else to(row[name]) for name, to in self.binds}
+        return [row[name] if to is None else to(row[name]) for name, to in self.binds]
 
     def run(self, connection: Connection, rows: Sequence[Values]) -> DBAPICursor:
         """Execute for every row; returns the cursor: `rowcount` says how many rows that concerned."""
-        cursor = connection.connection.cursor()
+        cursor = _cursor(connection)
         if len(rows) == 1:
             cursor.execute(self.text, self.values(rows[0]))
         elif self.many is None:
-            values = [self.values(row) for row in rows]
-            cursor.executemany(self.text, cast("Sequence[dict[str, object]]", values))  # or lists
+            cursor.executemany(self.text, [self.values(row) for row in rows])
         else:
             plain = [{name: row[name] if to is None else to(row[name]) for name, to in self.plain} for row in rows]
-            cursor.execute(self.many, {**self.many_own, _ROWS: encoding.text(plain)})
+            told = {**self.many_own, _ROWS: encoding.text(plain)}
+            cursor.execute(self.many, [told[name] for name in self.many_names])
         return cursor
