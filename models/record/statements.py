@@ -394,8 +394,7 @@ class _Prepared:
             self.many_own = {name: bind.effective_value for bind, name in whole.bind_names.items() if name != _ROWS}
         #: Each bind's name, and what turns its value into the driver's.
         self.binds: list[tuple[str, _Convert]] = [
-            (name, compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect))
-            for name in places
+            (name, compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect)) for name in places
         ]
         #: The same for rows that travel as one JSON value: a JSON column is nested there, not quoted as text.
         self.plain: list[tuple[str, _Convert]] = [
