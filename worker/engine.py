@@ -228,7 +228,12 @@ class Engine:
         return True
 
     def submit(self, bodies: Sequence[Mapping[str, object]], *, recorded: bool = False) -> None:
-        """Execute the orders of one message (see `worker.orders.place.Place.submit`)."""
+        """Execute the orders of one message (see `worker.orders.place.Place.submit`).
+
+        A ring that a starting worker reads before its broker is connected waits, as long as the sweep would be later.
+        """
+        if recorded:
+            self.gate.await_first_try(self.settings.timing.sweep_after)
         self.desk.place.submit(bodies, recorded=recorded)
 
     def cancel(self, ids: Sequence[str], key: KeyRow | None = None) -> None:

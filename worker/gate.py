@@ -15,9 +15,13 @@ from models.errors import AccessLost, NotConnected
 from models.record.database import Database
 from worker.brokers.base import BrokerInterface
 from worker.control.brake import Brake
+from worker.runtime.clock import Stopwatch
 
 log = structlog.get_logger()
 _A = TypeVar("_A")
+
+#: Seconds between looks whether the process stops, while the first connect is waited for.
+_STOP_LOOK_S = 0.1
 
 
 class Gate:
@@ -43,6 +47,12 @@ class Gate:
     def may_claim(self) -> bool:
         """Tell whether orders may be taken at all: also while the gate is closed, since then they go on to others."""
         return self.has_tried.is_set() and not self.stopping.is_set()
+
+    def await_first_try(self, patience_s: float) -> None:
+        """Wait until the first connect has succeeded or failed: what rings before that would be left to the sweep."""
+        waiting = Stopwatch()
+        while not self.has_tried.wait(_STOP_LOOK_S) and not self.stopping.is_set() and waiting.age() < patience_s:
+            pass
 
     def is_open(self) -> bool:
         """Tell whether orders may be sent: connected, and reconciled since."""

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -76,12 +77,12 @@ def test_a_third_share_waits_until_one_is_through(lane: Lane) -> None:
 @pytest.fixture
 def two_under_way(lane: Lane) -> Iterator[Callable[[], None]]:
     """Two shares of several orders of a quick broker; called, it ends one of them."""
-    shares = [taking(lane, 0.001).shares(named(IDS), 4) for _ in range(2)]
-    for one in shares:
-        next(one)
-    yield shares[0].close
-    for one in shares:
-        one.close()
+    with ExitStack() as both, ExitStack() as one:
+        for stack in (one, both):
+            share = taking(lane, 0.001).shares(named(IDS), 4)
+            next(share)
+            stack.callback(list, share)  # goes on to its end
+        yield one.close
 
 
 @pytest.mark.parametrize("ids", [IDS, []], ids=["named", "unnamed"])
