@@ -16,8 +16,8 @@ from worker.sandbox.control import SandboxControl
 WORDS = """\
 One worker process each, eight sends at once, a backlog, SQLite. The door is a process of its own on the same machine,
 so at 0 ms it is what is measured; at 20 ms eight sends at once cannot be more than 400 orders/s. Peers POST with
-requests.Session and stop there; corro also listens to the account's stream. Beside
-Celery stand the two quickest of the others."""
+requests.Session and stop there; corro also connects first and reads what the account has, and listens to its stream.
+Beside Celery stand the two quickest of the others."""
 WAITS_MS = (0, 20)
 _WARM = 20
 
