@@ -7,7 +7,6 @@ transaction. Errors come from the driver as they are: `models.record.database` k
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
@@ -46,6 +45,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from models import encoding
 from models.record import postgres
+from models.record.driver import new_cursor, numbered
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects.postgresql import Insert
@@ -261,7 +261,7 @@ class Query(Generic[R]):
         dialect = connection.dialect
         if (prepared := self._prepared.get(dialect.name)) is None:
             prepared = self._prepared[dialect.name] = _Prepared(self.statement, dialect, tuple(values))
-        cursor = _cursor(connection)
+        cursor = new_cursor(connection)
         cursor.execute(prepared.text, prepared.values(values))
         return cursor
 
@@ -336,30 +336,6 @@ def _among(element: _Among, compiler: SQLCompiler, **options: object) -> str:
 # -- AT THE DRIVER ---
 #: Name of the value that holds many rows.
 _ROWS = "rows"
-#: Where psycopg has a value by its name in a statement, and its word for a percent sign.
-_PLACE = re.compile(r"%\((\w+)\)s|%%")
-
-
-def _cursor(connection: Connection) -> DBAPICursor:
-    """Return a cursor of the driver; psycopg's takes a statement as PostgreSQL reads it.
-
-    Its usual one reads each statement for its names, every time anew where it has over 4,096 characters, as the claim.
-    """
-    if connection.dialect.name != "postgresql":
-        return connection.connection.cursor()
-    return cast("DBAPICursor", connection.dialect.loaded_dbapi.RawCursor(_driver(connection)))
-
-
-def _numbered(compiled: SQLCompiler) -> tuple[str, list[str]]:
-    """Return a statement with its values by number, as the databases themselves have them, and the values' names."""
-    if compiled.positiontup is not None:
-        return str(compiled), compiled.positiontup
-    places: dict[str, int] = {}
-
-    def number(found: re.Match[str]) -> str:
-        return f"${places.setdefault(found[1], len(places) + 1)}" if found[1] else "%"
-
-    return _PLACE.sub(number, str(compiled)), list(places)
 
 
 class _Prepared:
@@ -382,7 +358,7 @@ class _Prepared:
             raise ValueError(f"{missing} must be given: {statement}")
         #: Values of the constants in the statement, by the names of their binds.
         self.own: dict[str, object] = {name: bind.effective_value for name, bind in others.items()}
-        self.text, places = _numbered(compiled)
+        self.text, places = numbered(compiled)
         self.many: str | None = None
         #: The values of that one, in their order.
         self.many_names: list[str] = []
@@ -390,7 +366,7 @@ class _Prepared:
         self.many_own: dict[str, object] = {}
         if many is not None and dialect.name == "postgresql":
             whole = cast("SQLCompiler", many.compile(dialect=dialect))
-            self.many, self.many_names = _numbered(whole)
+            self.many, self.many_names = numbered(whole)
             self.many_own = {name: bind.effective_value for bind, name in whole.bind_names.items() if name != _ROWS}
         #: Each bind's name, and what turns its value into the driver's.
         self.binds: list[tuple[str, _Convert]] = [
@@ -410,7 +386,7 @@ class _Prepared:
 
     def run(self, connection: Connection, rows: Sequence[Values]) -> DBAPICursor:
         """Execute for every row; returns the cursor: `rowcount` says how many rows that concerned."""
-        cursor = _cursor(connection)
+        cursor = new_cursor(connection)
         if len(rows) == 1:
             cursor.execute(self.text, self.values(rows[0]))
         elif self.many is None:
