@@ -10,7 +10,9 @@ Of every kind of answer the last one is kept, with how often that kind came; so 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Connection, and_, case, exists, func, literal_column, or_, select
@@ -22,9 +24,19 @@ from models.record.database import Database
 from models.record.rows import Json
 from models.record.statements import unindexed
 from models.record.tables import STRAY, attempts, fills, order_events, orders, workers
-from models.reports import MOST_CANDIDATES, Ambiguous, Found, Missing, OrderReport, Sighting
+from models.reports import MOST_CANDIDATES, Ambiguous, BrokerStatus, Found, Missing, OrderReport, Sighting
 from models.troubles import trouble
-from models.vocabulary import LIVE, UNCLEAR, UNEXPLAINED, WAITS_FOR_OWNER, Outcome, Status
+from models.vocabulary import (
+    LIVE,
+    UNCLEAR,
+    UNEXPLAINED,
+    WAITS_FOR_OWNER,
+    OrderType,
+    Outcome,
+    Side,
+    Status,
+    TimeInForce,
+)
 
 Row = dict[str, Any]
 
@@ -38,6 +50,12 @@ _TERMS = (
     "symbol", "side", "quantity", "notional", "order_type", "limit_price", "stop_price", "trail_amount",
     "trail_percent", "time_in_force", "filled_quantity", "submitted_at", "account",
 )  # fmt: skip
+#: How the terms of a kept order are read again.
+_READ: dict[str, Callable[[str], object]] = {
+    "symbol": str, "account": str, "side": Side, "order_type": OrderType, "time_in_force": TimeInForce,
+    "submitted_at": datetime.fromisoformat,
+    **dict.fromkeys(("quantity", "notional", "limit_price", "stop_price", "trail_amount", "trail_percent"), Decimal),
+}  # fmt: skip
 _SENT = (
     "symbol", "side", "quantity", "notional", "order_type", "limit_price", "stop_price", "trail_amount",
     "trail_percent", "time_in_force", "extended_hours", *EXTRAS,
@@ -89,6 +107,12 @@ def candidate(report: OrderReport) -> Row:
     row: Row = {"broker_order_id": report.broker_order_id, "status": str(report.status)}
     row |= {name: to_json(getattr(report, name)) for name in _TERMS}
     return {name: value if value is None else str(value) for name, value in row.items()}
+
+
+def reported(kept: Row) -> OrderReport:
+    """Return an order at the broker as `candidate` has kept it: its terms, which is all that is asked of it."""
+    told = {name: read(kept[name]) for name, read in _READ.items() if kept.get(name) is not None}
+    return OrderReport(status=BrokerStatus.UNKNOWN, broker_order_id=kept["broker_order_id"], **told)  # type: ignore[arg-type]
 
 
 def latest(evidence: Json | None) -> str:

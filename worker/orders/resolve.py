@@ -13,7 +13,7 @@ from models.errors import InvalidOrder
 from models.groups import LEADS
 from models.lifecycle import Fact
 from models.record.batch import Effects, OrderBatch
-from models.record.evidence import LOST_AFTER
+from models.record.evidence import LOST_AFTER, reported
 from models.record.groups import members
 from models.record.intake import body_of
 from models.record.matching import sent
@@ -22,7 +22,7 @@ from models.record.rows import ExternalOrderRow, ReadableOrder
 from models.record.statements import fetch
 from models.record.tables import attempts, external_orders, order_events
 from models.reports import BrokerStatus, OrderReport
-from models.terms import contradictions
+from models.terms import conflicts, contradictions
 from models.vocabulary import LIVE, UNEXPLAINED, OrderType, Outcome, Side, TimeInForce
 from producers.client import OrderClient
 from worker.control.controls import journal
@@ -126,15 +126,21 @@ def _must_be_adoptable(connection: Connection, entry: OrderRecord, number: int, 
     row = next(iter(fetch(connection, listed, ExternalOrderRow)), None)
     answers = (attempt["evidence"] or {}).get("answers", {}).values()
     candidates = [c for answer in answers for c in answer.get("candidates", ())]
-    shown = {str(candidate.get("broker_order_id")): candidate.get("account") for candidate in candidates}
+    shown = {str(candidate.get("broker_order_id")): candidate for candidate in candidates}
     if row is None and adopt not in {*shown, attempt["broker_order_id"]}:
         raise InvalidOrder(
             f"{broker} has shown corro no order {adopt}: see `corro unresolved` and `corro external` for those it shows"
         )
-    account = shown.get(adopt) if row is None else row["account"]
+    account = shown.get(adopt, {}).get("account") if row is None else row["account"]
     if None not in (account, attempt["account"]) and account != attempt["account"]:
         raise InvalidOrder(f"order {adopt} at {broker} is in account {account}, {entry.id} in {attempt['account']}")
-    if row is not None and (wrong := contradictions(sent(entry.order, attempt), _report_of(row), rewrites=_REWRITES)):
+    ours, wrong = sent(entry.order, attempt), list[str]()
+    if row is not None:
+        wrong = contradictions(ours, _report_of(row), rewrites=_REWRITES)
+    elif adopt in shown:  # what no listing of now has, such as last month's: what the look has kept of it says enough
+        heir = attempt["replaces"] is not None
+        wrong = conflicts(ours, reported(shown[adopt]), rewrites=_REWRITES, is_heir=heir)
+    if wrong:
         raise InvalidOrder(f"order {adopt} at {broker} is not {entry.id}: it has {', '.join(wrong)}")
 
 
