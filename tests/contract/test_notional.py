@@ -89,3 +89,13 @@ def test_what_was_bought_before_a_cancel_stands_and_is_not_sent_again(
     done = half.wait(20)
     assert (done.status, done.filled_quantity, len(tries(client))) == ("canceled", half.filled_quantity, 2)
     assert spent(house, client) <= 50
+
+
+def test_a_stranger_under_its_id_is_not_taken_for_it(client: OrderClient, house: SandboxThread) -> None:
+    house.fault("alpaca", "id_taken", quantity=77)
+    order = buy(client)
+    eventually(
+        lambda: len(house.arrivals("alpaca")) >= 1 and tries(client)[-1]["outcome"] in ("unknown", "refused"), 20
+    )
+    assert order.refresh().filled_quantity == 0
+    assert order.refresh().status != "filled"

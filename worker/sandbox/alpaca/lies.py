@@ -44,7 +44,8 @@ def take_id(door: AlpacaDoor, fault: Fault, client_order_id: str | None, fields:
     theirs = {**fields, "client_order_id": client_order_id}
     theirs |= {"side": options.get("side", fields["side"]), "symbol": options.get("ticker", fields["symbol"])}
     theirs |= {"quantity": Decimal(str(options.get("quantity", fields["quantity"])))}
-    theirs["extra"] = {**fields.get("extra", {}), STRANGER: True}
+    # Whatever ours is for, theirs is for a quantity: the same amount of money would be the same order.
+    theirs["extra"] = {**fields.get("extra", {}), "notional": None, STRANGER: True}
     door.stand(theirs)
 
 
