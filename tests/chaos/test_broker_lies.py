@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.kit import World, early_in_a_second, events_of, eventually, never, outcomes_of
+from tests.kit import World, events_of, eventually, never, outcomes_of
 
 BROKERS = ("alpaca", "ibkr", "tda")
 #: Door, fault and its options: the broker has the order, and the worker is not told.
@@ -44,7 +44,6 @@ def test_an_order_that_was_taken_in_silence_is_found_and_never_sent_again(world:
     broker, kind, options = TAKEN[case]
     symbol = SYMBOLS[list(TAKEN).index(case)]
     world.control.add_fault(broker, kind, count=1, symbol=symbol, **options)
-    early_in_a_second()
     order = world.orders.send(symbol, "buy", 10, route=[broker, *(b for b in BROKERS if b != broker)])
     whole = world.orders.wait(order, "filled", 30)
 
@@ -108,7 +107,6 @@ def test_an_adopted_order_is_followed_from_there(world: World) -> None:
     other = world.orders.send("CAT", "buy", 10, route="tda")
     world.orders.wait(other, "accepted")
     world.control.add_fault("tda", "status", count=1, symbol="CAT", status=503, accepted=True, operation="place")
-    early_in_a_second()
     order = world.orders.send("CAT", "buy", 10, route="tda")
     found = world.orders.wait(order, ["accepted", "submitted"], 20)
     eventually(lambda: len(world.orders.at_doors(symbol="CAT")) == 2, 10)
@@ -128,7 +126,6 @@ def test_an_unknown_order_that_is_canceled_meanwhile_ends_canceled_or_filled_but
 ) -> None:
     symbol = {"alpaca": "ABBV", "ibkr": "UNH", "tda": "HD"}[broker]
     world.control.add_fault(broker, "accept_hang", count=1, symbol=symbol)
-    early_in_a_second()
     order = world.orders.send(symbol, "buy", 5, order_type="limit", limit_price="1", route=[broker])
     eventually(lambda: world.orders.at_doors(symbol=symbol), 10)
     world.client.cancel(order.client_order_id)

@@ -9,7 +9,7 @@ import pytest
 
 from models.history import v_external_orders
 from models.record.evidence import unresolved
-from tests.kit import World, early_in_a_second, eventually, never, outcomes_of
+from tests.kit import World, eventually, never, outcomes_of
 from tests.stranger import Stranger
 
 
@@ -75,7 +75,6 @@ def test_an_equal_order_entered_seconds_before_ours_is_somebody_elses(world: Wor
     """
     for kind, options in (("twin", {"seconds": 2.5}), ("list_lag", {"seconds": 4}), ("location_missing", {})):
         world.control.add_fault("tda", kind, count=1, symbol="GE", **options)
-    early_in_a_second()
     order = world.orders.send("GE", "buy", 3, route=["tda", "alpaca"], order_type="limit", limit_price="1.00")
     whole = world.orders.wait(order, "accepted", 30)
     theirs, ours = sorted(str(o["wire_id"]) for o in world.orders.at_doors(symbol="GE"))

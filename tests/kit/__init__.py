@@ -2,7 +2,7 @@
 
 from tests.kit.postgres import PostgresServer
 from tests.kit.process import ROOT, clean_environment, environment, tail
-from tests.kit.waiting import early_in_a_second, eventually, never
+from tests.kit.waiting import eventually, never
 from tests.kit.world import World, events_of, outcomes_of
 
 __all__ = [
@@ -10,7 +10,6 @@ __all__ = [
     "PostgresServer",
     "World",
     "clean_environment",
-    "early_in_a_second",
     "environment",
     "events_of",
     "eventually",

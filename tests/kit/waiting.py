@@ -29,12 +29,3 @@ def never(happens: Callable[[], T], seconds: float) -> None:
         value = happens()
         assert not value, f"happened: {value}"
         time.sleep(0.05)
-
-
-def early_in_a_second() -> None:
-    """Wait until a second is young: TDA and Schwab date orders in whole seconds.
-
-    An order that is sent as a second turns, and is not answered, cannot be told from an order entered before it, and
-    waits for a person.
-    """
-    eventually(lambda: 0.05 < time.time() % 1 < 0.6)
