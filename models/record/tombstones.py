@@ -90,11 +90,11 @@ def parted_by_archive(
     by_us = {_own_id(report) for report in reports} - {""}
     by_them = {id_ for report in reports if (id_ := report.broker_order_id)}
     named = or_(o.client_order_id.in_(sorted(by_us)), and_(o.broker == broker, o.broker_order_id.in_(sorted(by_them))))
-    filled: dict[str | None, Decimal] = {}
+    filled: dict[str, Decimal] = {}
     for id_, broker_id, quantity in connection.execute(
         select(o.client_order_id, o.broker_order_id, o.filled_quantity).where(named)
     ):
-        filled |= {id_: quantity, broker_id: quantity}
+        filled |= dict.fromkeys(filter(None, (id_, broker_id)), quantity)
     return [part for report in reports for part in _parted(report, known, filled)]
 
 
@@ -108,9 +108,9 @@ def _own_id(report: OrderReport | FillReport) -> str:
 
 
 def _parted(
-    report: OrderReport | FillReport, known: Collection[str], filled: Mapping[str | None, Decimal]
+    report: OrderReport | FillReport, known: Collection[str], filled: Mapping[str, Decimal]
 ) -> list[tuple[OrderReport | FillReport, bool]]:
-    before = filled.get(_own_id(report), filled.get(report.broker_order_id))
+    before = filled.get(_own_id(report), filled.get(report.broker_order_id or ""))
     if isinstance(report, FillReport):
         return [(report, _is_archived(report, known, before))]
     old = tuple(fill for fill in report.fills if _is_archived(fill, known, before))
