@@ -90,6 +90,7 @@ _SOON = ("--timeout", "0.05")
 #: What is typed at a terminal; what nobody answers waits no longer than it has to.
 SHOWN: tuple[tuple[str, ...], ...] = (
     ("orders",), ("order", "o-1"), ("attempts",), ("events",), ("fills",), ("groups",), ("unresolved",), ("external",),
+    ("equity",), ("cash",), ("cash", "--kind", "\x1b"), ("equity", "--account", "\x1b"),
     ("positions", "--at", "2026-01-05"), ("pnl",), ("tca",), ("limits",), ("controls",), ("controls", "--log"),
     ("locks",), ("locks", "--log"), ("keys", "list"), ("fleet",), ("fleet", "--check"), ("logs", "o-1"),
     ("dead-letters",), ("db", "check"), ("db", "verify"), ("db", "upgrade"), ("db", "copy", "\x1b", "x"),
