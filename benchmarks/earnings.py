@@ -21,7 +21,6 @@ WORDS = """\
 Every order of one year, so three times as busy as the questions above; balances are kept up to the last executions, as
 the leaders keep them. Each has a decision price and a quote at its arrival. p50; the report is a process of its own."""
 _ROUNDS = 5
-_YEAR_S = 365 * 86400
 #: Limits: seconds for a question about a month, seconds and MB for the report of the year.
 _MONTH_S, _REPORT_S, _REPORT_MB = 1.0, 30.0, 1000.0
 #: The most memory is the kernel's word of this process: what getrusage tells of a child begins with its parent's.
@@ -55,10 +54,8 @@ def questions(history: History) -> dict[str, Callable[[], Any]]:
 def measure(house: BenchHouse, scale: Scale, database: str = "sqlite") -> Part:
     """Ask each question some times, and make the report of the year once."""
     count = scale.of(1_000_000, 50_000)
-    url = house.database(database, house.folder("earnings"), ours=True)
+    url = past.made_year(house, database, count)
     made = Database(url)
-    past.make(made, count, _YEAR_S / count)
-    past.keep_balances(made)
     found = {name: [_seconds(ask) for _ in range(_ROUNDS)] for name, ask in questions(History(made)).items()}
     made.close()
     seconds, mb, _ = _report(url)

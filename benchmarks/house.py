@@ -38,8 +38,8 @@ class BenchHouse:
         (self.home / "corro.toml").touch()
         os.environ["CORRO_CONFIG"] = str(self.home / "corro.toml")
         self._templates: dict[str, Any] = {}
-        #: URLs of databases with a history, by kind and size: see `past.made`.
-        self.histories: dict[tuple[str, int], str] = {}
+        #: URLs of databases with a history, by kind, size and whether balances are kept: see `past`.
+        self.histories: dict[tuple[str, int, bool], str] = {}
         self._postgres: BenchPostgres | None = None
 
     def __enter__(self) -> BenchHouse:

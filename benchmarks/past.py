@@ -25,6 +25,7 @@ SYMBOLS, STRATEGIES = 100, 20
 #: The newest orders are unresolved, those behind them live.
 UNRESOLVED, OPEN = 5, 55
 STEP_S = 86.4
+_YEAR_S = 365 * 86400
 #: Executions that are kept in one turn, instead of a leader's few.
 _BITE = 100_000
 
@@ -111,13 +112,24 @@ def keep_balances(database: Database) -> None:
 
 def made(house: BenchHouse, kind: str, count: int) -> str:
     """Return the URL of a database with so many orders: made when it is first asked for, and shared."""
-    if (kind, count) not in house.histories:
+    return _shared(house, kind, count, STEP_S, kept=False)
+
+
+def made_year(house: BenchHouse, kind: str, count: int) -> str:
+    """The same, with all orders in one year and with what they come to kept."""
+    return _shared(house, kind, count, _YEAR_S / count, kept=True)
+
+
+def _shared(house: BenchHouse, kind: str, count: int, step_s: float, *, kept: bool) -> str:
+    if (kind, count, kept) not in house.histories:
         url = house.database(kind, house.folder("history"), ours=True)
         database = Database(url)
-        make(database, count)
+        make(database, count, step_s)
+        if kept:
+            keep_balances(database)
         database.close()
-        house.histories[kind, count] = url
-    return house.histories[kind, count]
+        house.histories[kind, count, kept] = url
+    return house.histories[kind, count, kept]
 
 
 def make(database: Database, count: int, step_s: float = STEP_S) -> None:
