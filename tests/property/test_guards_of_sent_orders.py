@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import update
 
 from models.errors import NotConnected
-from models.record.tables import attempts
+from models.messages import utcnow
+from models.record.tables import attempts, orders
 from models.reports import BrokerStatus, FillReport
 from tests.property.scenario import DEDUPES, KEEPS, Scenario
 from worker.orders.routing import Absent
@@ -28,6 +29,26 @@ def test_an_attempt_that_was_given_up_and_lives_is_canceled(at: Scenario) -> Non
     at.worker[KEEPS].apply([at.world.ledgers[KEEPS].report(kept)])
     assert kept.status is BrokerStatus.CANCELED
     assert "stray" in at.kinds(id_)
+
+
+def test_nothing_is_sent_while_an_attempt_that_was_given_up_lives(at: Scenario) -> None:
+    """Its cancel is on its way, and may come too late: with the next attempt there would be two."""
+    id_ = at.order(KEEPS, DEDUPES)
+    claimed = at.claim(KEEPS, id_)
+    at.send(KEEPS, claimed, meets="drop_taken")
+    at.worker[KEEPS].desk.way.record(at.worker[KEEPS].desk.place, [(claimed, Absent("says somebody", broker=KEEPS))])
+    with at.world.database.write() as connection:
+        connection.execute(update(attempts).values(stray_at=utcnow()))
+    at.work(DEDUPES, id_)
+    assert at.at_brokers() == [KEEPS]
+    assert (at.status(id_), at.row(id_)["reason"]) == (
+        "queued", f"attempt 1 at {KEEPS} was given up and lives: it is canceled first",
+    )  # fmt: skip
+    with at.world.database.write() as connection:
+        connection.execute(update(attempts).values(stray_at=None))
+        connection.execute(update(orders).values(available_at=utcnow()))
+    at.work(DEDUPES, id_)
+    assert sorted(at.at_brokers()) == sorted([KEEPS, DEDUPES])
 
 
 def test_a_fill_of_an_attempt_that_was_given_up_stops_the_next_one(at: Scenario) -> None:

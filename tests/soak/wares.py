@@ -116,11 +116,16 @@ def _coin(lead: OrderRequest, dice: random.Random) -> Ware:
     return plain(_again(lead, symbol=symbol, quantity=size / 10_000, route=[COIN_DOOR], **coin_terms(symbol)))
 
 
+#: How the symbols begin of which the door sells whole shares only; it refuses to sell them for an amount for good.
+_WHOLE_ONLY = "SIM9"
+
+
 def _money(lead: OrderRequest, dice: random.Random) -> Ware:
     """Buy shares, or a coin, for so many cents as no other order has, where the door that takes them is on the way."""
     if COIN_DOOR not in (lead.route or ()):
         return plain(lead)
-    symbol = dice.choice((*COINS, *(lead.symbol,) * len(COINS)))
+    shares = () if lead.symbol.startswith(_WHOLE_ONLY) else (lead.symbol,) * len(COINS)
+    symbol = dice.choice((*COINS, *shares))
     terms = {"symbol": symbol, "quantity": None, "notional": (_number_of(lead) + 1000) / 100, "route": [COIN_DOOR]}
     return plain(_again(lead, **terms, **coin_terms(symbol)))
 

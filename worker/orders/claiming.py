@@ -46,6 +46,7 @@ from worker.orders.record import Recorder
 from worker.orders.routing import Go, Stop, decide, is_known
 from worker.orders.routing_facts import came_to_nothing
 from worker.orders.selection import FLAGS, IS_OVERDUE, Selection
+from worker.orders.succession import must_end_first
 from worker.orders.vouching import Doubt, Vouching
 from worker.positions.closing import AGAIN, Asked, Closings, closes
 from worker.positions.locks import Locks
@@ -215,8 +216,8 @@ class Claims:
                 continue
             own = that_count(entry, legs)
             keys = [(one.order["account"], one.order["symbol"], one.order["side"]) for one in own]
-            if any(alike.get(key) == Outcome.SENDING for key in keys):
-                continue  # its twin is on its way: stays queued until that is settled
+            if any(alike.get(key) == Outcome.SENDING for key in keys) or must_end_first(entry, legs):
+                continue  # its twin is on its way, or it lives on: stays queued until that is settled
             locked = next((why for one in own if locks and (why := locks.refusal(one.order))), None)
             if why := locked or why_not_told_apart(keys, alike, baseline, self.broker.name):
                 self._pass_on(entry, why)

@@ -13,8 +13,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -43,6 +43,8 @@ REPLACED_AFTER_ALL = "replaced_after_all"
 SURPLUS = "surplus"
 #: An order that ended in our books is called alive by a listing only this long after: listings are read before.
 _SILENT_S = 30.0
+#: Between two looks whether what lives has ended.
+_LOOK = timedelta(seconds=2)
 
 
 def is_doubted(attempt: Mapping[str, object]) -> bool:
@@ -266,6 +268,20 @@ def give_up_again(entry: OrderRecord, attempt_no: int) -> None:
     if entry.attempts[attempt_no]["stray_at"] is None:
         entry.set_attempt(attempt_no, stray_at=entry.now, missing=0)
     entry.effects.strays.append((entry.id, attempt_no))
+
+
+def must_end_first(entry: OrderRecord, legs: Iterable[OrderRecord]) -> bool:
+    """Tell whether an order, or a leg of its group, lives on an attempt that was given up; then it waits for its end.
+
+    Its cancel is on its way, and may come too late: with another attempt there would be two.
+    """
+    tries = (attempt for one in (entry, *legs) for attempt in one.attempts.values())
+    alive = next((attempt for attempt in tries if attempt["stray_at"] is not None), None)
+    if alive is None:
+        return False
+    words = f"attempt {alive['attempt_no']} at {alive['broker']} was given up and lives: it is canceled first"
+    entry.set(available_at=entry.now + _LOOK, reason=words)
+    return True
 
 
 def lives_on(entry: OrderRecord, report: OrderReport) -> bool:
