@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from models.vocabulary import CashKind
-from producers.cli import show
 from producers.cli.app import (
     Account,
     Form,
@@ -20,6 +19,7 @@ from producers.cli.app import (
     listing,
     moment,
     must_be_known,
+    note_rest,
     placed,
     tell,
 )
@@ -65,8 +65,7 @@ def equity(
     found.sort(key=lambda row: row["day"], reverse=True)
     shown = found[: limit or form.limit]
     tell(shown, _EQUITY_COLUMNS, form, table=v_equity, title="" if shown else "equity", keys=_EQUITY_COLUMNS[:3])
-    if len(found) > len(shown) and show.err.is_terminal:
-        show.note(f"{len(shown):,} of {len(found):,} shown; --limit {len(found)} shows all")
+    note_rest(len(shown), len(found))
 
 
 def cash(

@@ -257,8 +257,13 @@ def listing(table: Table, columns: Sequence[str], form: Form, *, limit: int | No
         count = h.count(table, **filters) if most is not None and len(found) == most and show.err.is_terminal else 0
     # Only an empty list needs a name: the columns say what the others are.
     tell(found, columns, form, table=table, title="" if found else what, keys=form.keys)
-    if count > len(found):
-        show.note(f"{len(found):,} of {count:,} shown; --limit {count} shows all")
+    note_rest(len(found), count)
+
+
+def note_rest(shown: int, there: int) -> None:
+    """Say to whoever looks that a list is not whole, and which limit shows all of it."""
+    if shown < there and show.err.is_terminal:
+        show.note(f"{shown:,} of {there:,} shown; --limit {there} shows all")
 
 
 def fitting(table: Table, what: str, **filters: Any) -> dict[str, Any]:

@@ -7,24 +7,8 @@ import math
 
 import pytest
 
-from worker.runtime.clock import Clocks, Stopwatch
-
-
-class MovedClocks(Clocks):
-    """Both clocks of a machine, moved by hand."""
-
-    def __init__(self) -> None:
-        self.on_the_wall, self.since_boot = 1_800_000_000.0, 5_000.0
-
-    def wall(self) -> float:
-        return self.on_the_wall
-
-    def elapsed(self) -> float:
-        return self.since_boot
-
-    def pass_(self, seconds: float) -> None:
-        self.on_the_wall += seconds
-        self.since_boot += seconds
+from tests.kit.clocks import MovedClocks
+from worker.runtime.clock import Stopwatch
 
 
 @pytest.fixture

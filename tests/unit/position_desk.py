@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from sqlalchemy import insert, select, update
 
 from models.errors import BrokerError
-from models.record.database import Database
+from models.record.database import Database, upgrade
 from models.record.tables import (
     attempts,
     external_fills,
@@ -22,7 +23,7 @@ from models.record.tables import (
     position_snapshots,
 )
 from models.reports import AccountReport, FillReport, PositionReport
-from models.settings import TimingSettings
+from models.settings import Settings, TimingSettings
 from models.vocabulary import Side
 from worker.fleet.identity import Identity
 from worker.fleet.members import Heartbeat
@@ -148,3 +149,16 @@ class PositionDesk:
     def journal(self) -> list[tuple[str, str]]:
         e = position_events.c
         return [(s, k) for s, k in self._rows(select(e.symbol, e.kind).order_by(e.id))]
+
+
+def desk_on(request: pytest.FixtureRequest, settings: Settings) -> Iterator[PositionDesk]:
+    """Have a desk over the database that a fixture's parameter names: sqlite or postgresql."""
+    if request.param == "sqlite":
+        yield PositionDesk(request.getfixturevalue("database"), settings.timing)
+        return
+    database = Database(request.getfixturevalue("postgres").fresh())
+    upgrade(database)
+    made = PositionDesk(database, settings.timing)
+    yield made
+    made.pulse.stop()
+    database.close()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 from sqlalchemy import select
 
-from models.clock import Clocks, ticking, utcnow
+from models.clock import ticking, utcnow
 from models.messages import OrderRequest
 from models.record.database import Database
 from models.record.intake import Intake
@@ -17,6 +17,7 @@ from models.record.tables import controls, orders
 from models.risk.facts import ReferencePrice
 from models.risk.names import RiskSettings
 from models.settings import BrokerSettings, Settings
+from tests.kit.clocks import MovedClocks
 from tests.open_desk import open_desk
 from tests.property.ledger import BrokerLedger, Seat
 from worker.orders.selection import named
@@ -25,29 +26,9 @@ from worker.risk.prices import keep_prices, known_prices
 HOUR = 3600.0
 
 
-class SetClocks(Clocks):
-    """Both clocks, moved by hand."""
-
-    def __init__(self) -> None:
-        self.on_the_wall, self.since_boot = 1_800_000_000.0, 5_000.0
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self.on_the_wall, UTC)
-
-    def wall(self) -> float:
-        return self.on_the_wall
-
-    def elapsed(self) -> float:
-        return self.since_boot
-
-    def pass_(self, seconds: float) -> None:
-        self.on_the_wall += seconds
-        self.since_boot += seconds
-
-
 @pytest.fixture
-def clock() -> Iterator[SetClocks]:
-    made = SetClocks()
+def clock() -> Iterator[MovedClocks]:
+    made = MovedClocks()
     with ticking(made):
         yield made
 
@@ -85,7 +66,7 @@ class LimitedDesk:
 @pytest.mark.parametrize("step", [HOUR, -HOUR, -24 * HOUR], ids=["ahead", "back", "back by a day"])
 @pytest.mark.parametrize("limit", [{"orders_per_minute": 2}, {"messages_per_minute": 2}, {"repeat_count": 3}], ids=str)
 def test_a_clock_that_is_set_lets_nobody_through_for_a_minute_and_everybody_afterwards(
-    database: Database, clock: SetClocks, step: float, limit: dict[str, int]
+    database: Database, clock: MovedClocks, step: float, limit: dict[str, int]
 ) -> None:
     desk = LimitedDesk(database, **limit)
     assert [desk.claim(desk.submit()) for _ in range(2)] == ["submitted", "submitted"]
@@ -98,7 +79,7 @@ def test_a_clock_that_is_set_lets_nobody_through_for_a_minute_and_everybody_afte
     assert (desk.claim(third), desk.tripped()) == ("submitted", [])
 
 
-def test_what_counts_is_the_minute_before_also_after_a_clock_was_set(database: Database, clock: SetClocks) -> None:
+def test_what_counts_is_the_minute_before_also_after_a_clock_was_set(database: Database, clock: MovedClocks) -> None:
     desk = LimitedDesk(database, orders_per_minute=2)
     clock.on_the_wall -= HOUR
     clock.pass_(90)
@@ -108,14 +89,14 @@ def test_what_counts_is_the_minute_before_also_after_a_clock_was_set(database: D
 
 
 @pytest.mark.parametrize("limit", [{"max_value": 100}, {"max_quantity": 10}], ids=str)
-def test_limits_that_ask_no_time_wait_for_none(database: Database, clock: SetClocks, limit: dict[str, int]) -> None:
+def test_limits_that_ask_no_time_wait_for_none(database: Database, clock: MovedClocks, limit: dict[str, int]) -> None:
     desk = LimitedDesk(database, **limit)
     assert desk.claim(desk.submit()) == "submitted"
     clock.on_the_wall -= HOUR
     assert desk.claim(desk.submit()) == "submitted"
 
 
-def test_a_price_of_the_future_is_not_known_and_gives_way_to_the_next(database: Database, clock: SetClocks) -> None:
+def test_a_price_of_the_future_is_not_known_and_gives_way_to_the_next(database: Database, clock: MovedClocks) -> None:
     """It was told before the clock was set back, so that nobody knows how old it is."""
     kept = ReferencePrice(Decimal(50), utcnow(), "quote", "USD")
     with database.write() as connection:

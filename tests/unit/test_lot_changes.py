@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,6 @@ from sqlalchemy import select, update
 
 from models.history import History, v_pnl
 from models.record.cash import book
-from models.record.database import Database, upgrade
 from models.record.executions import held_now
 from models.record.holders import holders
 from models.record.keeping import keep
@@ -23,7 +21,7 @@ from models.record.trading_days import begin_of, day_of
 from models.reports import CashEventReport
 from models.settings import Settings
 from models.vocabulary import CashKind, Side
-from tests.unit.position_desk import BROKER, PositionDesk
+from tests.unit.position_desk import BROKER, PositionDesk, desk_on
 from worker.brokers.alpaca.activities import event_of
 from worker.brokers.ibkr import flex
 from worker.runtime.clock import utcnow
@@ -36,16 +34,8 @@ YESTERDAY = (utcnow() - TODAY).total_seconds() + 3600
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def desk(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> Iterator[PositionDesk]:
-    if request.param == "sqlite":
-        yield PositionDesk(request.getfixturevalue("database"), settings.timing)
-        return
-    database = Database(request.getfixturevalue("postgres").fresh())
-    upgrade(database)
-    made = PositionDesk(database, settings.timing)
-    yield made
-    made.pulse.stop()
-    database.close()
+def desk(request: pytest.FixtureRequest, settings: Settings) -> Iterator[PositionDesk]:
+    yield from desk_on(request, settings)
 
 
 def tell(desk: PositionDesk, kind: CashKind, quantity: object, *, symbol: str = "KO", n: int = 1, **more: Any) -> None:

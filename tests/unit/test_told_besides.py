@@ -16,7 +16,7 @@ from models.record.cash import book, newest
 from models.record.database import Database
 from models.reports import CashEventReport
 from models.vocabulary import AssetClass, CashKind
-from tests.unit.test_sentinels import NO_IDS, ODD, SHAPES, SIGNED, WORDS, check, ids, numbers, spoiled, with_word
+from tests.unit.test_sentinels import NO_IDS, ODD, SIGNED, check, ids, numbers, readings, spoiled
 from worker.brokers.alpaca import instruments as alpaca
 from worker.brokers.alpaca.activities import event_of
 from worker.brokers.ibkr import details, flex, what_if
@@ -25,7 +25,7 @@ from worker.brokers.oddities import Oddities
 from worker.brokers.tda import instruments as tda
 from worker.brokers.tda.previews import read_preview
 from worker.brokers.tda.transactions import TdaTransactions, events_of
-from worker.brokers.values import UNREADABLE, count
+from worker.brokers.values import count
 
 KO = read_instrument("KO", AssetClass.US_EQUITY)
 AT = "2026-10-08T15:10:18+0000"
@@ -120,11 +120,7 @@ _SIGNED_HERE = SIGNED | {"amount", "margin_before", "margin_after"}
 def test_a_word_for_nothing_is_never_a_value_in_what_is_told_besides(read: Callable[[Any], Any], raw: Any) -> None:
     assert read(raw)
     for path in spoiled(raw):
-        for word in [*WORDS, *SHAPES]:
-            try:
-                told = read(with_word(raw, path, word))
-            except UNREADABLE:
-                continue
+        for word, told in readings(read, raw, path):
             for one in told if isinstance(told, list) else [told]:
                 is_paid = isinstance(one, CashEventReport)
                 for name, value in numbers(one):

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from models.history import History
-from models.record.database import Database, upgrade
 from models.settings import Settings
 from models.vocabulary import CashKind
-from tests.unit.position_desk import PositionDesk
+from tests.unit.position_desk import PositionDesk, desk_on
 from tests.unit.test_archived_executions import archive, report
 from tests.unit.test_lot_changes import CALL, TODAY, YESTERDAY, D, kept, tell
 from worker.risk.losses import Openings, gains
@@ -28,16 +26,8 @@ Story = Callable[[PositionDesk], None]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def desk(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> Iterator[PositionDesk]:
-    if request.param == "sqlite":
-        yield PositionDesk(request.getfixturevalue("database"), settings.timing)
-        return
-    database = Database(request.getfixturevalue("postgres").fresh())
-    upgrade(database)
-    made = PositionDesk(database, settings.timing)
-    yield made
-    made.pulse.stop()
-    database.close()
+def desk(request: pytest.FixtureRequest, settings: Settings) -> Iterator[PositionDesk]:
+    yield from desk_on(request, settings)
 
 
 def counted(desk: PositionDesk, openings: Openings | None = None) -> dict[str | None, Decimal]:

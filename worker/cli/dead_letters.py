@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from producers.cli import show
-from producers.cli.app import Form, Json, Limit, Out, Wide, tell
+from producers.cli.app import Form, Json, Limit, Out, Wide, note_rest, tell
 
 if TYPE_CHECKING:
     from models.settings import Settings
@@ -50,8 +50,8 @@ def dead_letters(
             if out is None:
                 listed = [{**row, "message": str(row["message"])[:_START]} for row in listed]
             tell(listed, _COLUMNS, form, title="messages set aside")
-            if show.err.is_terminal and len(listed) == most < (there := letters.size()):
-                show.note(f"{most:,} of {there:,} shown; --limit {there} shows all")
+            if show.err.is_terminal and len(listed) == most:
+                note_rest(most, letters.size())
 
 
 def hint(settings: "Settings") -> str | None:
